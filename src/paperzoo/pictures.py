@@ -1,0 +1,66 @@
+"""The pictures in a run folder: learning curves and confusion matrix."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by all common kinds of colour vision.
+TRAIN, VAL, RATE = "#0072B2", "#D55E00", "#009E73"
+
+
+def learning_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """Loss, top-1 accuracy and learning rate over the epochs."""
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    figure.suptitle(title)
+    loss, accuracy, rate = figure.subplots(1, 3)
+    _curves(loss, rows, "loss", "Loss", 1)
+    _curves(accuracy, rows, "top1", "Top-1 accuracy (%)", 100)
+    rate.plot([row["epoch"] for row in rows], [row["lr"] for row in rows], color=RATE, marker="o", markersize=3)
+    _label(rate, "Learning rate")
+    figure.savefig(path, dpi=110)
+
+
+def confusion_matrix(matrix: Any, classes: Sequence[str], title: str, path: Path) -> None:
+    """Counts of (truth, prediction), shaded by the share of the true class; numbers where they can be read.
+
+    Args:
+        matrix: (K, K), rows are the truth.
+        classes: K names.
+    """
+    counts = np.asarray(matrix)
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    size = min(max(4.5, 0.42 * len(classes) + 1.5), 14)
+    figure = Figure(figsize=(size + 0.8, size), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.set(title=title, xlabel="predicted", ylabel="true")
+    if len(classes) <= 30:
+        axes.set_xticks(range(len(classes)), classes, rotation=45 if max(map(len, classes)) > 2 else 0)
+        axes.set_yticks(range(len(classes)), classes)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                color = "white" if share[row, column] > 0.5 else "black"
+                axes.text(column, row, str(int(count)), ha="center", va="center", color=color, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _curves(axes: Axes, rows: Sequence[dict[str, Any]], metric: str, label: str, scale: float) -> None:
+    for split, color in (("train", TRAIN), ("val", VAL)):
+        points = [(row["epoch"], row[f"{split}/{metric}"] * scale) for row in rows if f"{split}/{metric}" in row]
+        if points:
+            axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, label=split)
+    _label(axes, label)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False)
+
+
+def _label(axes: Axes, label: str) -> None:
+    axes.set(xlabel="epoch", ylabel=label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)

@@ -1,0 +1,93 @@
+"""Checkpoints: best on validation, last, and the exact state that an interrupted run goes on from.
+
+Files are written beside their place and renamed; a digest stands beside each, so that a damaged one is seen and
+the one before it is used. Everything loads with ``weights_only=True``.
+"""
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from paperzoo.errors import UserError
+from paperzoo.runs.record import write_atomically
+
+BEST, LAST = "best.ckpt", "last.ckpt"  # weights that are reported
+STATE, PREVIOUS = "state.ckpt", "previous.ckpt"  # the exact state, the newest two
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's way to write and read checkpoints, made atomic and checked."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write ``checkpoint`` and its digest."""
+        save(checkpoint, Path(path))
+
+    def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
+        """Read a checkpoint as plain data, whatever is asked for."""
+        return load(Path(path), map_location)
+
+
+def save(checkpoint: dict[str, Any], path: Path) -> None:
+    """Write a checkpoint so that a reader sees the old or the new one, with its digest beside it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        digest = file_digest(temporary)
+        if path.name == STATE and path.exists():
+            path.replace(path.with_name(PREVIOUS))
+            digest_path(path).replace(digest_path(path.with_name(PREVIOUS)))
+        write_atomically(digest_path(path), digest.encode())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """A checkpoint's plain data.
+
+    Raises:
+        UserError: it is missing, damaged, or holds more than plain data; the line says which.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    if not is_whole(path):
+        raise UserError(f"{path}: damaged, its content does not match {digest_path(path).name}")
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: refused, it holds more than tensors and plain data ({reason})") from None
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged, it cannot be read ({str(error).splitlines()[0]})") from None
+
+
+def newest_state(folder: Path) -> Path | None:
+    """The newest exact state in a run folder that is whole, or None."""
+    candidates = [folder / "checkpoints" / name for name in (STATE, PREVIOUS)]
+    return next((path for path in candidates if path.is_file() and is_whole(path)), None)
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a checkpoint's content matches its digest."""
+    beside = digest_path(path)
+    return beside.is_file() and beside.read_text(errors="replace").strip() == file_digest(path)
+
+
+def digest_path(path: Path) -> Path:
+    """Where a checkpoint's digest stands."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file: 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,143 @@
+"""Saves the exact state of a run at intervals, restores it, and stops cleanly on a signal.
+
+States are saved where nothing is half done: after an optimiser step within an epoch (never with gradients half
+accumulated), or at the end of an epoch with its validation.
+"""
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytorch_lightning as L
+
+from paperzoo.runs import random_state
+from paperzoo.runs.checkpoints import BEST, LAST, STATE
+from paperzoo.tasks.distributed import from_rank_zero, gather, max_over_ranks
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Interrupted(BaseException):
+    """The run was told to stop; its exact state is saved."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+class ExactState(L.Callback):
+    """Random states, intervals of saving, signals. Must be the last callback, so that it saves all others' states.
+
+    Args:
+        folder: for checkpoints.
+        words: what the random states are seeded from, beside the rank.
+        every_steps, every_seconds: the interval; None leaves it to the other, and the end of an epoch.
+    """
+
+    def __init__(
+        self, folder: Path, words: tuple[int | str, ...], every_steps: int | None, every_seconds: float | None
+    ) -> None:
+        self.folder = folder
+        self.words = words
+        self.every_steps = every_steps
+        self.every_seconds = every_seconds
+        self.saved: list[dict[str, Any]] | None = None
+        self.last_time = 0.0
+        self.received = 0
+        self.previous_handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """The last moment before the first batch: set this rank's random state, and listen for signals.
+
+        Lightning's own handlers, set up just before, are replaced: they broadcast from within the handler.
+        """
+        if self.saved is None:
+            random_state.seed_everything(*self.words, "rank", trainer.global_rank)
+        else:
+            random_state.restore(self.saved[trainer.global_rank])
+        self.last_time = time.monotonic()
+        for number in SIGNALS:
+            self.previous_handlers[number] = signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save if it is time, and stop if told to. The end of an epoch is left to ``on_train_epoch_end``."""
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if between_steps and batch_idx + 1 < trainer.num_training_batches:
+            self._act(trainer, pl_module, due=self._due(trainer))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Likewise; the end of training is always saved, so that a kill during the tests loses nothing."""
+        last = trainer.current_epoch + 1 == trainer.max_epochs
+        self._act(trainer, pl_module, due=last or self._due(trainer))
+
+    def on_validation_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """A signal during validation does not wait for its end: the last saved state is before it."""
+        if self.received:
+            raise Interrupted(self.received)
+
+    def _due(self, trainer: L.Trainer) -> bool:
+        if self.every_steps and trainer.global_step % self.every_steps == 0:
+            return True
+        return self.every_seconds is not None and time.monotonic() - self.last_time >= self.every_seconds
+
+    def _act(self, trainer: L.Trainer, pl_module: Any, *, due: bool) -> None:
+        """Save or stop if any rank is due or was told: all ranks do the same."""
+        stop, save = max_over_ranks([int(self.received), int(due)], pl_module.device)
+        if stop or save:
+            trainer.save_checkpoint(self.folder / STATE)
+            self.last_time = time.monotonic()
+        if stop:
+            raise Interrupted(stop)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Keep the last weights."""
+        trainer.save_checkpoint(self.folder / LAST, weights_only=True)
+
+    def listen_no_more(self) -> None:
+        """Give the signals back."""
+        for number, handler in self.previous_handlers.items():
+            signal.signal(number, handler)
+        self.previous_handlers = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Every rank's random state."""
+        return {"ranks": gather(random_state.state())}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until ``on_train_start``: what comes between draws numbers too."""
+        self.saved = state_dict["ranks"]
+
+
+class Best(L.Callback):
+    """Keeps the weights that are best on validation (the first of equals). The test split is never looked at."""
+
+    MONITOR = "top1"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.value = float("-inf")
+        self.epoch = 0
+        self.step = 0
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Save if better."""
+        value = from_rank_zero(pl_module.results.get("val", {}).get(self.MONITOR, float("-inf")))
+        if value > self.value:
+            self.value, self.epoch, self.step = value, trainer.current_epoch + 1, trainer.global_step
+            trainer.save_checkpoint(self.folder / BEST, weights_only=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best so far."""
+        return {"value": self.value, "epoch": self.epoch, "step": self.step}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.value, self.epoch, self.step = state_dict["value"], state_dict["epoch"], state_dict["step"]

@@ -1,0 +1,202 @@
+"""``run.json``: the record of a run, typed, validated on reading, written atomically."""
+
+import json
+import os
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psutil
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from paperzoo.errors import UserError
+
+SCHEMA = 1
+FILE = "run.json"
+Status = Literal["running", "finished", "failed", "interrupted"]
+SILENT_AFTER = 300  # seconds without a heartbeat after which a process on another host is taken for dead
+
+
+class Part(BaseModel):
+    """A part of a record: unknown fields are refused, so that a record is never half understood."""
+
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings", val_json_bytes="utf8")
+
+
+class Segment(Part):
+    """One process's stretch of a run: a run that was killed twice and resumed has three."""
+
+    host: str
+    pid: int
+    process_started: float  # seconds since the epoch: tells a process from a later one with its pid
+    started: str
+    updated: str  # the heartbeat
+    from_step: int
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+class DataRecord(Part):
+    """The data that a run saw."""
+
+    name: str
+    fingerprint: str
+    description: str
+    sizes: dict[str, int]
+    skipped: dict[str, int]
+
+
+class Provenance(Part):
+    """Where the code, the packages and the machine came from."""
+
+    code_version: str
+    git_commit: str | None
+    git_dirty: bool | None
+    lock_hash: str | None
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+
+
+class Determinism(Part):
+    """The flags under which two runs are equal bit for bit."""
+
+    algorithms: bool
+    cudnn_benchmark: bool
+    cublas_workspace: str | None
+    threads: int
+
+
+class Cost(Part):
+    """What the run took."""
+
+    parameters: int
+    macs: int
+    images_per_second: float | None = None
+    peak_memory_bytes: int | None = None
+
+
+class Failure(Part):
+    """Why a run did not finish."""
+
+    kind: str
+    message: str
+
+
+class Result(Part):
+    """The metrics of one set of weights."""
+
+    epoch: int
+    step: int
+    metrics: dict[str, float]
+
+
+class Record(Part):
+    """All that is known of a run."""
+
+    schema_version: int = SCHEMA
+    id: str
+    identity: str
+    attempt: int
+    status: Status
+    command: list[str]
+    config: dict[str, Any]
+    seed: int
+    ranks: int
+    batch_size: int
+    global_batch_size: int
+    data: DataRecord
+    provenance: Provenance
+    determinism: Determinism
+    cost: Cost
+    segments: list[Segment]
+    epochs: list[dict[str, float | int]] = []
+    results: dict[str, Result] = {}  # last, best
+    checkpoints: dict[str, str] = {}
+    failure: Failure | None = None
+
+    @property
+    def wall_seconds(self) -> float:
+        """Seconds that the run took, over all its segments."""
+        return sum(segment.wall_seconds for segment in self.segments)
+
+    @property
+    def started(self) -> str:
+        """When the first segment began (ISO 8601, UTC)."""
+        return self.segments[0].started
+
+    def observed_status(self) -> Status:
+        """The status as seen from outside: a record whose process is gone was interrupted."""
+        if self.status == "running" and not _alive(self.segments[-1]):
+            return "interrupted"
+        return self.status
+
+
+def now() -> str:
+    """The time, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def new_segment(from_step: int) -> Segment:
+    """A segment of this process."""
+    started = psutil.Process().create_time()
+    return Segment(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        process_started=started,
+        started=now(),
+        updated=now(),
+        from_step=from_step,
+    )
+
+
+def _alive(segment: Segment) -> bool:
+    if segment.host != socket.gethostname():
+        return time.time() - datetime.fromisoformat(segment.updated).timestamp() < SILENT_AFTER
+    try:
+        return abs(psutil.Process(segment.pid).create_time() - segment.process_started) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def read(folder: Path) -> Record:
+    """The record in a run folder.
+
+    Raises:
+        UserError: it is missing, damaged, or of another schema version; the line names the file.
+    """
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such record; `python src/runs.py` lists the runs") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged, it cannot be read as JSON ({str(error).splitlines()[0]})") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA:
+        raise UserError(f"{path}: schema version {version!r}, this Paperzoo reads {SCHEMA}; use the version it is from")
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: damaged, {place or 'record'}: {first['msg']}") from None
+
+
+def write(folder: Path, record: Record) -> None:
+    """Write ``run.json`` so that a reader sees the old or the new record, whatever happens meanwhile."""
+    write_atomically(folder / FILE, record.model_dump_json(indent=1).encode())
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file's content at once: temporary file beside it, fsync, rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What modules share: one file per task."""

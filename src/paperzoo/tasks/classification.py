@@ -1,0 +1,165 @@
+"""Image classification: what every classifying paper's module shares."""
+
+from abc import abstractmethod
+from typing import Any
+
+import pytorch_lightning as L
+import torch
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics.classification import (
+    MulticlassAccuracy,
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+)
+
+from paperzoo.config import build
+from paperzoo.config.schema import Loss, Mix, Norm, Optimizer, Scheduler
+from paperzoo.tasks import optimizers
+from paperzoo.tasks.running import Running
+
+Batch = tuple[Tensor, Tensor]  # images (B, C, H, W) normalised, labels (B,)
+
+
+class Classification(L.LightningModule):
+    """A network, its loss, optimiser and schedule, and the metrics of classification.
+
+    A paper's module says only how its network is built (``build_network``). Every argument is plain data, so that
+    a checkpoint holds plain data and loads with ``weights_only=True``.
+
+    Args:
+        model: ``network`` and the paper's options (``conf/model/<paper>.yaml``).
+        num_classes: K.
+        in_chans: channels of an image.
+        loss, optimizer, scheduler, mix, norm: the chosen groups, as in ``conf/``.
+        channels_last: memory format of images and kernels.
+        window: steps between two readings of the training metrics.
+    """
+
+    def __init__(
+        self,
+        model: dict[str, Any],
+        num_classes: int,
+        in_chans: int,
+        loss: dict[str, Any],
+        optimizer: dict[str, Any],
+        scheduler: dict[str, Any],
+        mix: dict[str, Any],
+        norm: dict[str, Any],
+        channels_last: bool = False,
+        window: int = 20,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        options = {key: value for key, value in model.items() if key not in ("name", "_target_", "checkpoint")}
+        self.network = self.build_network(num_classes=num_classes, in_chans=in_chans, **options)
+        swap = Norm.model_validate(norm)
+        if swap.target:
+            self.network = build(swap, self.network)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.loss = build(Loss.model_validate(loss))
+        chosen = Mix.model_validate(mix)
+        self.mix = build(chosen, num_classes=num_classes) if chosen.target else None
+        self.metrics = _metrics(num_classes)
+        self.results: dict[str, dict[str, float]] = {}  # of the last pass over each split
+        self.confusion: Tensor | None = None  # (K, K) of the last pass: rows are the truth
+        self.running: Running | None = None
+        self._running_state: dict[str, Any] | None = None  # of the checkpoint that this run resumes from
+
+    @abstractmethod
+    def build_network(self, network: str, num_classes: int, in_chans: int, **options: Any) -> nn.Module:
+        """The paper's network from plain data."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, C, H, W)."""
+        return self.network(images.contiguous(memory_format=self.memory_format))
+
+    # training
+
+    def on_train_start(self) -> None:
+        """Make the running metrics, and go on with a resumed run's."""
+        self.running = Running(self.hparams["window"], self.hparams["num_classes"], self.device)
+        if self._running_state is not None:
+            self.running.load_state_dict(self._running_state)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The batch's mean loss."""
+        images, labels = batch
+        targets = labels
+        if self.mix is not None:
+            images, targets = self.mix(images, labels)  # targets (B, K)
+        logits = self(images)
+        loss = self.loss(logits, targets)
+        assert self.running is not None
+        self.running.update(loss, logits, labels)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """The chosen optimiser, and the schedule as a closed form of the step."""
+        optimizer = optimizers.make(self.network, Optimizer.model_validate(self.hparams["optimizer"]))
+        total = int(self.trainer.estimated_stepping_batches)
+        epochs = self.trainer.max_epochs or 1
+        steps_per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
+        factor = build(
+            Scheduler.model_validate(self.hparams["scheduler"]),
+            total_steps=min(total, steps_per_epoch * epochs),
+            steps_per_epoch=steps_per_epoch,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # evaluation
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the metrics."""
+        self._evaluate(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the metrics."""
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute the metrics of the validation split."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Compute the metrics of the test split."""
+        self._finish("test")
+
+    def _evaluate(self, batch: Batch) -> None:
+        images, labels = batch
+        logits = self(images).float()
+        losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # comparable across training losses
+        self.metrics["loss"].update(losses.double())
+        self.metrics["scores"].update(logits.softmax(dim=1), labels)
+
+    def _finish(self, split: str) -> None:
+        scores = self.metrics["scores"].compute()
+        self.confusion = scores.pop("confusion").cpu()
+        values = {"loss": self.metrics["loss"].compute(), **scores}
+        self.results[split] = {name: float(value) for name, value in values.items()}
+        for metric in self.metrics.values():
+            metric.reset()
+
+    # exact state
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the epoch has summed so far."""
+        checkpoint["running"] = self.running.state_dict() if self.running else None
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Bring it back; the device is known only when training starts."""
+        self._running_state = checkpoint.get("running")
+
+
+def _metrics(num_classes: int) -> nn.ModuleDict:
+    """Loss, top-1, top-5 (with more than five classes), expected calibration error (15 bins) and confusion matrix."""
+    scores: dict[str, Any] = {"top1": MulticlassAccuracy(num_classes, average="micro")}
+    if num_classes > 5:
+        scores["top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
+    scores["ece"] = MulticlassCalibrationError(num_classes, n_bins=15)
+    scores["confusion"] = MulticlassConfusionMatrix(num_classes)
+    loss = MeanMetric()
+    loss.set_dtype(torch.float64)
+    return nn.ModuleDict({"loss": loss, "scores": MetricCollection(scores)})

@@ -1,0 +1,47 @@
+"""The few collectives that Paperzoo's own code needs; each is the identity in a single process."""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+
+def ranks() -> int:
+    """The number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def sum_over_ranks(values: list[float], device: torch.device) -> list[float]:
+    """Element-wise sum over all ranks, in float64."""
+    if ranks() == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.float64, device=device)
+    dist.all_reduce(tensor)
+    return tensor.tolist()
+
+
+def max_over_ranks(values: list[int], device: torch.device) -> list[int]:
+    """Element-wise maximum over all ranks."""
+    if ranks() == 1:
+        return values
+    tensor = torch.tensor(values, dtype=torch.int64, device=device)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return tensor.tolist()
+
+
+def gather(value: Any) -> list[Any]:
+    """Every rank's plain value, in the order of the ranks."""
+    if ranks() == 1:
+        return [value]
+    values: list[Any] = [None] * ranks()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_rank_zero(value: Any) -> Any:
+    """Rank 0's plain value, on every rank."""
+    if ranks() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]

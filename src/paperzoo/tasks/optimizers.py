@@ -1,0 +1,29 @@
+"""An optimiser over a network's parameters, with weight decay kept off norms and biases by option."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from paperzoo.config import build
+from paperzoo.config.schema import Optimizer
+
+
+def make(network: nn.Module, choice: Optimizer) -> torch.optim.Optimizer:
+    """Build the chosen optimiser for the parameters that require gradients."""
+    return build(choice, parameter_groups(network, choice))
+
+
+def parameter_groups(network: nn.Module, choice: Optimizer) -> list[dict[str, Any]]:
+    """One group with weight decay, and one without where norms and biases are to be spared.
+
+    Norm scales and all biases are the parameters with at most one dimension (timm's rule).
+    """
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    if choice.decay_norms_and_biases or choice.weight_decay == 0:
+        return [{"params": parameters}]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]

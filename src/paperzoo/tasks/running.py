@@ -1,0 +1,106 @@
+"""Training metrics at next to no cost: kept on the device, read at intervals, counted once over the ranks."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paperzoo.tasks.distributed import sum_over_ranks
+
+TOP = (1, 5)
+
+
+class NonFiniteLoss(Exception):
+    """The loss became NaN or infinite."""
+
+    def __init__(self, batches_ago: int, value: float, last_finite: float | None) -> None:
+        super().__init__(f"the loss became {value}")
+        self.batches_ago = batches_ago
+        self.value = value
+        self.last_finite = last_finite
+
+
+class Running:
+    """Mean loss and top-1, top-5 accuracy over an epoch and over the window since the last reading.
+
+    A step costs two small kernels and no synchronisation; ``read`` synchronises once.
+
+    Args:
+        window: the most steps between two readings.
+        num_classes: top-5 accuracy is kept where there are more than five.
+    """
+
+    def __init__(self, window: int, num_classes: int, device: torch.device) -> None:
+        self.top = [k for k in TOP if k == 1 or num_classes > k]
+        self.losses = torch.zeros(window, device=device)
+        self.hits = torch.zeros(len(self.top), dtype=torch.int64, device=device)  # within the window
+        self.counts: list[int] = []  # images of each step in the window
+        self.last_finite: float | None = None
+        self.start_epoch()
+
+    def start_epoch(self) -> None:
+        """Begin to average anew."""
+        self.totals = [0.0] * (2 + len(self.top))  # images, loss * images, hits...
+
+    @torch.no_grad()
+    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch: ``loss`` is its mean, ``logits`` (B, K), ``labels`` (B,)."""
+        self.losses[len(self.counts)] = loss.detach()
+        best = logits.detach().topk(self.top[-1], dim=1).indices  # (B, k)
+        right = best == labels[:, None]
+        for place, k in enumerate(self.top):
+            self.hits[place] += right[:, :k].sum()
+        self.counts.append(len(labels))
+
+    @property
+    def full(self) -> bool:
+        """Whether the window must be read before the next update."""
+        return len(self.counts) == len(self.losses)
+
+    def read(self) -> dict[str, float]:
+        """The means over the window, over all ranks; the window's sums go into the epoch's.
+
+        Raises:
+            NonFiniteLoss: a loss in the window was NaN or infinite, on any rank.
+        """
+        losses, hits = self.losses[: len(self.counts)].tolist(), self.hits.tolist()
+        self._check(losses)
+        window = [float(sum(self.counts)), math.fsum(n * x for n, x in zip(self.counts, losses, strict=True)), *hits]
+        window = sum_over_ranks(window, self.losses.device)
+        self._check([window[1]])
+        self.totals = [total + value for total, value in zip(self.totals, window, strict=True)]
+        self.counts = []
+        self.hits.zero_()
+        return self._means(window)
+
+    def epoch(self) -> dict[str, float]:
+        """The means over what was read since the epoch began."""
+        return self._means(self.totals)
+
+    def _means(self, sums: list[float]) -> dict[str, float]:
+        images = max(sums[0], 1.0)
+        return {"loss": sums[1] / images} | {f"top{k}": s / images for k, s in zip(self.top, sums[2:], strict=True)}
+
+    def _check(self, losses: list[float]) -> None:
+        for place, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise NonFiniteLoss(len(losses) - 1 - place, loss, self.last_finite)
+            self.last_finite = loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain data, for an exact resume in the middle of an epoch."""
+        return {
+            "losses": self.losses[: len(self.counts)].tolist(),
+            "hits": self.hits.tolist(),
+            "counts": list(self.counts),
+            "totals": list(self.totals),
+            "last_finite": self.last_finite,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a saved state."""
+        self.losses[: len(state["losses"])] = torch.tensor(state["losses"])
+        self.hits.copy_(torch.tensor(state["hits"]))
+        self.counts, self.totals = list(state["counts"]), list(state["totals"])
+        self.last_finite = state["last_finite"]

@@ -1,0 +1,66 @@
+"""Learning-rate schedules in closed form: the factor of the base rate at each optimiser step.
+
+A closed form has no state, so that a resumed run has the rate that an uninterrupted one has.
+"""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+
+Factor = Callable[[int], float]
+
+
+def constant(
+    *, total_steps: int, steps_per_epoch: float, warmup_epochs: float = 0.0, warmup_start: float = 0.0
+) -> Factor:
+    """The base rate throughout, after a linear warm-up."""
+    return _after_warmup(lambda _: 1.0, round(warmup_epochs * steps_per_epoch), warmup_start)
+
+
+def cosine(
+    *,
+    total_steps: int,
+    steps_per_epoch: float,
+    warmup_epochs: float = 0.0,
+    warmup_start: float = 0.0,
+    final: float = 0.0,
+) -> Factor:
+    """Half a cosine from 1 to ``final``: lr_t = (1 + cos(pi t / T)) / 2 (SGDR, Eq. 5 without restarts).
+
+    t counts from the end of the warm-up and T is what remains after it, as in the official code of Switchable
+    Normalization; timm's default counts from the start, so that its rate is below the base when warm-up ends.
+    """
+    warmup = round(warmup_epochs * steps_per_epoch)
+    span = max(total_steps - warmup, 1)
+
+    def factor(step: int) -> float:
+        progress = min(step / span, 1.0)
+        return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+    return _after_warmup(factor, warmup, warmup_start)
+
+
+def step(
+    *,
+    total_steps: int,
+    steps_per_epoch: float,
+    milestones: Sequence[float],
+    gamma: float,
+    warmup_epochs: float = 0.0,
+    warmup_start: float = 0.0,
+) -> Factor:
+    """Times ``gamma`` at each milestone (epochs): step t has passed milestone m if t >= m * steps_per_epoch."""
+    warmup = round(warmup_epochs * steps_per_epoch)
+    edges = sorted(round(milestone * steps_per_epoch) for milestone in milestones)
+    return _after_warmup(lambda t: gamma ** bisect_right(edges, t + warmup), warmup, warmup_start)
+
+
+def _after_warmup(factor: Factor, warmup: int, start: float) -> Factor:
+    """Linear from ``start`` to 1 over ``warmup`` steps (the first step has ``start + (1 - start) / warmup``)."""
+
+    def warmed(t: int) -> float:
+        if t < warmup:
+            return start + (1 - start) * (t + 1) / warmup
+        return factor(t - warmup)
+
+    return warmed

@@ -1,0 +1,54 @@
+"""Weights & Biases: offline by default, and never a reason for a run to stop."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+STEP = "trainer/global_step"
+
+
+class Wandb:
+    """One W&B run, kept in the run folder; only rank 0 makes one.
+
+    Args:
+        folder: the run folder; W&B writes below ``wandb/`` in it.
+        run_id: the Paperzoo id, so that a resumed run goes on under the same name.
+        config: the resolved configuration.
+        mode: ``offline`` needs no account; ``online`` needs ``wandb login``.
+    """
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        run_id: str,
+        config: dict[str, Any],
+        tags: list[str],
+        mode: Literal["offline", "online", "disabled"],
+        project: str,
+        entity: str | None = None,
+    ) -> None:
+        import wandb
+
+        self.run = wandb.init(
+            project=project,
+            entity=entity,
+            dir=folder,
+            id=run_id,
+            name=run_id,
+            config=config,
+            tags=tags,
+            mode=mode,
+            resume="allow" if mode == "online" else None,
+            settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
+        )
+        self.run.define_metric(STEP)
+        self.run.define_metric("*", step_metric=STEP)  # W&B's own counter is not the optimiser's step
+
+    def log(self, metrics: dict[str, float | int], step: int) -> None:
+        """Log metrics against the optimiser's step."""
+        self.run.log({**metrics, STEP: step})
+
+    def finish(self, summary: dict[str, float | int], *, failed: bool) -> None:
+        """Close the run; a failed one must not read as finished."""
+        self.run.summary.update(summary)
+        self.run.finish(exit_code=1 if failed else 0)
