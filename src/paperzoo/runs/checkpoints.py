@@ -76,6 +76,13 @@ def newest_state(folder: Path) -> Path | None:
     return next((path for path in candidates if path.is_file() and is_whole(path)), None)
 
 
+def remove_states(folder: Path) -> None:
+    """Delete the exact states of a run that is finished."""
+    for name in (STATE, PREVIOUS):
+        (folder / name).unlink(missing_ok=True)
+        digest_path(folder / name).unlink(missing_ok=True)
+
+
 def is_whole(path: Path) -> bool:
     """Whether a checkpoint's content matches its digest."""
     beside = digest_path(path)

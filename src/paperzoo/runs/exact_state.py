@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as L
 
 from paperzoo.runs import random_state
-from paperzoo.runs.checkpoints import BEST, LAST, STATE
+from paperzoo.runs.checkpoints import BEST, STATE
 from paperzoo.tasks.distributed import from_rank_zero, gather, max_over_ranks
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -24,7 +24,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
+        self.exit_code = 128 + number  # as a shell reports it: 143 for SIGTERM, 130 for Ctrl-C
 
 
 class ExactState(L.Callback):
@@ -96,10 +96,6 @@ class ExactState(L.Callback):
             self.last_time = time.monotonic()
         if stop:
             raise Interrupted(stop)
-
-    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Keep the last weights."""
-        trainer.save_checkpoint(self.folder / LAST, weights_only=True)
 
     def listen_no_more(self) -> None:
         """Give the signals back."""

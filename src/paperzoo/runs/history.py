@@ -22,11 +22,11 @@ class History(L.Callback):
 
     Args:
         display: shows the rows.
-        on_row: is told each row and its step (W&B).
+        on_row: is told each row and its step (W&B), if there is one.
         batch_size: over all ranks.
     """
 
-    def __init__(self, display: Display, batch_size: int, on_row: Callable[[Row, int], None]) -> None:
+    def __init__(self, display: Display, batch_size: int, on_row: Callable[[Row, int], None] | None) -> None:
         self.display = display
         self.batch_size = batch_size
         self.on_row = on_row
@@ -76,7 +76,11 @@ class History(L.Callback):
         row |= {"images_per_second": pl_module.running.totals[0] / seconds, "seconds": seconds}
         self.epochs.append(row)
         self.display.epoch(row)
-        self.on_row(row, trainer.global_step)
+        self._tell(row, trainer.global_step)
+
+    def _tell(self, row: Row, step: int) -> None:
+        if self.on_row:
+            self.on_row(row, step)
 
     def _read(self, trainer: L.Trainer, pl_module: Any) -> None:
         means = pl_module.running.read()
@@ -84,13 +88,13 @@ class History(L.Callback):
         row: Row = {"step": trainer.global_step, "epoch": trainer.current_epoch + 1, "lr": self._rate(trainer)}
         row |= {f"train/{name}": value for name, value in means.items()}
         self.steps.append(row)
-        self.on_row({f"window/{k}" if k.startswith("train/") else k: v for k, v in row.items()}, trainer.global_step)
+        self._tell({f"window/{k}" if k.startswith("train/") else k: v for k, v in row.items()}, trainer.global_step)
 
     def _rate(self, trainer: L.Trainer) -> float:
         """The learning rate of the last step: the schedule has already moved on to the next."""
-        schedule = trainer.lr_scheduler_configs[0].scheduler
+        schedule: Any = trainer.lr_scheduler_configs[0].scheduler
         factor = schedule.lr_lambdas[0](max(schedule.last_epoch - 1, 0))
-        return schedule.base_lrs[0] * factor
+        return float(schedule.base_lrs[0] * factor)
 
     def write(self, folder: Path) -> None:
         """Write both tables as CSV."""

@@ -57,11 +57,12 @@ class Classification(L.LightningModule):
         if swap.target:
             self.network = build(swap, self.network)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.network.to(memory_format=self.memory_format)
         self.loss = build(Loss.model_validate(loss))
         chosen = Mix.model_validate(mix)
         self.mix = build(chosen, num_classes=num_classes) if chosen.target else None
-        self.metrics = _metrics(num_classes)
+        self.losses = MeanMetric().set_dtype(torch.float64)
+        self.scores = _scores(num_classes)
         self.results: dict[str, dict[str, float]] = {}  # of the last pass over each split
         self.confusion: Tensor | None = None  # (K, K) of the last pass: rows are the truth
         self.running: Running | None = None
@@ -131,16 +132,15 @@ class Classification(L.LightningModule):
         images, labels = batch
         logits = self(images).float()
         losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # comparable across training losses
-        self.metrics["loss"].update(losses.double())
-        self.metrics["scores"].update(logits.softmax(dim=1), labels)
+        self.losses.update(losses.double())
+        self.scores.update(logits.softmax(dim=1), labels)
 
     def _finish(self, split: str) -> None:
-        scores = self.metrics["scores"].compute()
-        self.confusion = scores.pop("confusion").cpu()
-        values = {"loss": self.metrics["loss"].compute(), **scores}
-        self.results[split] = {name: float(value) for name, value in values.items()}
-        for metric in self.metrics.values():
-            metric.reset()
+        values = self.scores.compute()
+        self.confusion = values.pop("confusion").cpu()
+        self.results[split] = {"loss": float(self.losses.compute())} | {k: float(v) for k, v in values.items()}
+        self.losses.reset()
+        self.scores.reset()
 
     # exact state
 
@@ -153,13 +153,11 @@ class Classification(L.LightningModule):
         self._running_state = checkpoint.get("running")
 
 
-def _metrics(num_classes: int) -> nn.ModuleDict:
-    """Loss, top-1, top-5 (with more than five classes), expected calibration error (15 bins) and confusion matrix."""
+def _scores(num_classes: int) -> MetricCollection:
+    """Top-1, top-5 (with more than five classes), expected calibration error (15 bins) and confusion matrix."""
     scores: dict[str, Any] = {"top1": MulticlassAccuracy(num_classes, average="micro")}
     if num_classes > 5:
         scores["top5"] = MulticlassAccuracy(num_classes, average="micro", top_k=5)
     scores["ece"] = MulticlassCalibrationError(num_classes, n_bins=15)
     scores["confusion"] = MulticlassConfusionMatrix(num_classes)
-    loss = MeanMetric()
-    loss.set_dtype(torch.float64)
-    return nn.ModuleDict({"loss": loss, "scores": MetricCollection(scores)})
+    return MetricCollection(scores)

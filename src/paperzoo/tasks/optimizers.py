@@ -22,7 +22,7 @@ def parameter_groups(network: nn.Module, choice: Optimizer) -> list[dict[str, An
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if choice.decay_norms_and_biases or choice.weight_decay == 0:
         return [{"params": parameters}]
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1]},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]

@@ -1,0 +1,53 @@
+# Everything a newcomer needs; `make help` lists it. Python, git and make are all it takes.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell command -v $(p) 2>/dev/null && $(p) -c 'import sys; sys.exit(not (3,11) <= sys.version_info < (3,14))' 2>/dev/null),$(p),)) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+WORKERS ?= auto
+
+.PHONY: help setup train test lint types contracts check lock benchmarks clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv and install what requirements.lock pins (2 to 5 minutes, 5.5 GB, once)
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python %d.%d: Paperzoo needs 3.11, 3.12 or 3.13; name one with make PYTHON=python3.12" % v)'
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module; install it (Debian: apt-get install python3-venv)"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
+	@echo "installing what requirements.lock pins into $(VENV)"
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip check --disable-pip-version-check
+	@touch $@
+
+train: $(READY) ## train SCNet on the embedded data; make train ARGS="model=res2net trainer.max_epochs=3"
+	@$(BIN)/python src/train.py $(if $(findstring model=,$(ARGS)),,model=scnet) $(ARGS)
+
+test: $(READY) ## run the tests; make test ARGS="tests/data -k crop"
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+check: lint types contracts ## lint, types and import contracts
+
+lint: $(READY) ## ruff: lint and format
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(READY) ## mypy on the package
+	@$(BIN)/mypy
+
+contracts: $(READY) ## import contracts: the import graph is the citation graph
+	@$(BIN)/lint-imports
+
+lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev -o requirements.lock pyproject.toml
+
+benchmarks: $(READY) ## measure what the documentation claims (about 10 minutes)
+	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+clean: ## remove the virtual environment and caches; runs/ stays
+	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

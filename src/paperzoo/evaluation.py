@@ -1,0 +1,77 @@
+"""Evaluating a finished run again, from its record alone."""
+
+from pathlib import Path
+from typing import Literal
+
+from paperzoo.config import load_config
+from paperzoo.config.schema import Config, Evaluation
+from paperzoo.display import Display
+from paperzoo.errors import UserError
+from paperzoo.machine import make_trainer
+from paperzoo.runs import checkpoints, folders, record
+from paperzoo.runs.record import Record
+from paperzoo.training import load_data, make_module
+
+
+def evaluate(choice: Evaluation) -> dict[str, float]:
+    """The metrics of a run's weights on a split, shown beside those on record.
+
+    Raises:
+        UserError: there is no such run, it has no such weights, or the data is not what it was.
+    """
+    folder = folders.find(Path(choice.paths.runs_dir), choice.run)
+    entry = record.read(folder)
+    config = as_recorded(entry, choice)
+    trainer = make_trainer(config)
+    data = load_data(config)
+    if data.fingerprint != entry.data.fingerprint:
+        raise UserError(
+            f"run={entry.id}: the data has changed (fingerprint {data.fingerprint[:10]}, on record "
+            f"{entry.data.fingerprint[:10]}); set paths.data_dir to the data that it was trained on"
+        )
+    module = make_module(config, data)
+    weights = checkpoints.load(_checkpoint(folder, entry, choice.weights))
+    module.load_state_dict(weights["state_dict"])
+    run = trainer.test if choice.split == "test" else trainer.validate
+    run(module, datamodule=data, verbose=False)
+    metrics = {f"{choice.split}/{name}": value for name, value in module.results[choice.split].items()}
+    _show(entry, choice.weights, metrics, data.description)
+    return metrics
+
+
+def as_recorded(entry: Record, choice: Evaluation) -> Config:
+    """The run's configuration with this machine's paths, on one device and without a logger."""
+    plain = dict(entry.config)
+    plain["paths"] = choice.paths.model_dump()
+    plain["logger"] = {"name": "none"}
+    plain["trainer"] = {
+        **plain["trainer"],
+        "accelerator": choice.accelerator,
+        "devices": 1,
+        "num_nodes": 1,
+        "strategy": "auto",
+        "threads": entry.determinism.threads,
+    }
+    return load_config(plain)
+
+
+def _checkpoint(folder: Path, entry: Record, weights: Literal["last", "best"]) -> Path:
+    if weights in entry.checkpoints:
+        return folder / entry.checkpoints[weights]
+    path = folder / "checkpoints" / {"last": checkpoints.LAST, "best": checkpoints.BEST}[weights]
+    if path.is_file():
+        return path
+    raise UserError(f"run={entry.id}: it is {entry.observed_status()} and has no {weights} weights yet; train it to the end")
+
+
+def _show(entry: Record, weights: str, metrics: dict[str, float], description: str) -> None:
+    display = Display()
+    display.line(f"run {entry.id}, {weights} weights, on {description}")
+    on_record = entry.results.get(weights)
+    rows = {"now": (on_record.epoch if on_record else 0, metrics)}
+    if on_record:
+        rows["on record"] = (on_record.epoch, {name: on_record.metrics[name] for name in metrics if name in on_record.metrics})
+    display.results(rows)
+    if on_record:
+        equal = all(on_record.metrics.get(name) == value for name, value in metrics.items())
+        display.line("\nevery metric equals the record, bit for bit" if equal else "\nsome metrics differ from the record")

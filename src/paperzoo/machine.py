@@ -1,0 +1,84 @@
+"""Where a run computes: Lightning's trainer, devices, memory format, determinism."""
+
+import logging
+import os
+import warnings
+from typing import Any
+
+import pytorch_lightning as L
+import torch
+from pytorch_lightning.strategies import DDPStrategy
+
+from paperzoo.config.schema import Config, Trainer
+from paperzoo.runs.checkpoints import AtomicCheckpointIO
+
+# Lightning's advice that does not apply here: batches come from memory, loaders resume by themselves.
+QUIET = (
+    ".*does not have many workers.*",
+    ".*your dataloader is not resumable.*",
+    ".*available but not used.*",
+    ".*in eval mode at the start of training.*",
+    ".*LeafSpec.*",
+)
+
+
+def make_trainer(config: Config) -> L.Trainer:
+    """Lightning's trainer, without its own logging, bars and checkpoints: Paperzoo's callbacks are exact and cheap."""
+    _quieten()
+    set_flags(config)
+    choice = config.trainer
+    trainer = L.Trainer(
+        accelerator=choice.accelerator,
+        devices=choice.devices,
+        num_nodes=choice.num_nodes,
+        strategy=_strategy(choice),
+        precision=choice.precision,
+        max_epochs=choice.max_epochs,
+        max_steps=choice.max_steps or -1,
+        accumulate_grad_batches=choice.accumulate_grad_batches,
+        gradient_clip_val=choice.gradient_clip_val,
+        deterministic=config.deterministic,
+        benchmark=not config.deterministic,
+        plugins=[AtomicCheckpointIO()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # the data module gives each rank its part
+    )
+    strategy = trainer.strategy
+    if isinstance(strategy, DDPStrategy) and strategy.cluster_environment.creates_processes_externally:  # type: ignore[union-attr]
+        strategy.setup_environment()  # so that rank 0 can tell the others the run folder
+    return trainer
+
+
+def set_flags(config: Config) -> None:
+    """Threads and determinism of this process."""
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Deterministic algorithms fill fresh memory by default, to find reads of it; that is a debugging aid and costs time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def use_channels_last(choice: Trainer) -> bool:
+    """As told, else where it is faster: convolutions on tensor cores, and on a CPU (benchmarks/channels_last.py)."""
+    if choice.channels_last is not None:
+        return choice.channels_last
+    on_gpu = choice.accelerator != "cpu" and torch.cuda.is_available()
+    return choice.precision != "32-true" if on_gpu else True
+
+
+def _strategy(choice: Trainer) -> Any:
+    if choice.strategy == "ddp":
+        return DDPStrategy(process_group_backend=choice.backend, gradient_as_bucket_view=True)
+    return choice.strategy
+
+
+def _quieten() -> None:
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in QUIET:
+        warnings.filterwarnings("ignore", message)

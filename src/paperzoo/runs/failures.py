@@ -1,0 +1,55 @@
+"""What to say of a run that failed: the cause in one line, and what to do next."""
+
+import errno
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from paperzoo.runs.checkpoints import newest_state
+from paperzoo.runs.record import Failure
+from paperzoo.tasks.running import NonFiniteLoss
+
+DISK = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EROFS: "the folder is read-only; choose another paths.runs_dir",
+    errno.EACCES: "the folder may not be written; choose another paths.runs_dir",
+}
+
+
+def explain(error: BaseException, trainer: Any, folder: Path) -> Failure | None:
+    """A failure that needs no traceback, or None for an error that does (a mistake of ours)."""
+    if isinstance(error, NonFiniteLoss):
+        return Failure(kind="NonFiniteLoss", message=f"{_diverged(error, trainer)}; {_kept(folder)}")
+    if _is_out_of_memory(error):
+        advice = "halve data.batch_size and double trainer.accumulate_grad_batches, which keeps the global batch"
+        return Failure(kind="OutOfMemory", message=f"out of memory: {advice}; {_kept(folder)}")
+    if isinstance(error, OSError) and error.errno in DISK:
+        place = f" ({error.filename})" if error.filename else ""
+        return Failure(kind="Disk", message=f"{DISK[error.errno]}{place}; then go on with resume=auto; {_kept(folder)}")
+    return None
+
+
+def _diverged(error: NonFiniteLoss, trainer: Any) -> str:
+    step = trainer.global_step - error.batches_ago // trainer.accumulate_grad_batches
+    rate = trainer.lr_scheduler_configs[0].scheduler.get_last_lr()[0]
+    last = "none" if error.last_finite is None else f"{error.last_finite:.4g}"
+    return (
+        f"the loss became {error.value} at step {step} (epoch {trainer.current_epoch + 1}), learning rate {rate:.4g}, "
+        f"last finite loss {last}: lower optimizer.lr, set scheduler.warmup_epochs or trainer.gradient_clip_val"
+    )
+
+
+def _kept(folder: Path) -> str:
+    try:
+        state = newest_state(folder)
+    except OSError:
+        state = None
+    return f"the last exact state is {state}" if state else f"no state was saved yet in {folder}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)  # torch's CPU allocator

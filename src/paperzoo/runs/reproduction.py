@@ -1,0 +1,102 @@
+"""``reproduce.py``: run a record again and compare every metric, or say what two records differ in."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from paperzoo.config import load_config
+from paperzoo.config.schema import Config
+from paperzoo.display import Display
+from paperzoo.errors import UserError
+from paperzoo.runs import compare, folders, record
+from paperzoo.runs.record import Record
+
+TOLERANCE = 0.02  # relative, where platform or versions differ: accuracies of a small test split move by its last digits
+BIT_BY_BIT = ("torch", "numpy", "torchvision", "timm", "pytorch-lightning", "pillow", "python")
+
+
+def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
+    """Run a record again; 0 if every metric is equal (or within the tolerance where the platform differs), else 1."""
+    from paperzoo.runs.provenance import hardware, versions
+    from paperzoo.training import train
+
+    expected = record.read(folders.find(Path(runs_dir), run))
+    if expected.status != "finished":
+        raise UserError(f"{expected.id}: it is {expected.observed_status()}; only a finished run can be reproduced")
+    display = Display()
+    display.line(f"reproducing {expected.id}: {' '.join(expected.command)}")
+    got = train(again(expected, runs_dir, data_dir))
+    if got is None:  # a rank other than 0
+        return 0
+    differences = list(_circumstances(expected, versions(), hardware(), got))
+    for line in differences:
+        display.line(f"note: {line}")
+    allowed = tolerance if tolerance is not None else TOLERANCE if differences else 0.0
+    difference = compare.first_difference(expected, got, allowed)
+    how = f"within {allowed:g} (relative)" if allowed else "bit for bit"
+    if difference:
+        display.line(f"NOT reproduced {how}: {difference}")
+        return 1
+    count = sum(1 for _ in compare.metrics(expected))
+    display.line(f"reproduced {how}: all {count} metrics of {expected.id} equal those of {got.id}")
+    return 0
+
+
+def again(entry: Record, runs_dir: str, data_dir: str) -> Config:
+    """The configuration of a record with this machine's paths, the recorded threads, and no W&B."""
+    plain = dict(entry.config)
+    plain["paths"] = {"data_dir": data_dir, "runs_dir": runs_dir}
+    plain["logger"] = {"name": "none"}
+    plain["resume"] = None
+    plain["trainer"] = {**plain["trainer"], "threads": entry.determinism.threads}
+    return load_config(plain)
+
+
+def _circumstances(expected: Record, versions: dict[str, str], hardware: dict[str, Any], got: Record) -> Iterator[str]:
+    """What differs between then and now and may move the last bits."""
+    for package in BIT_BY_BIT:
+        then, now = expected.provenance.versions.get(package), versions.get(package)
+        if then != now:
+            yield f"{package} was {then}, now it is {now}"
+    for key in ("processor", "cpu_capability", "gpus"):
+        then, now = expected.provenance.hardware.get(key), hardware.get(key)
+        if then != now:
+            yield f"{key} was {then}, now it is {now}"
+    if expected.provenance.code_version != got.provenance.code_version:
+        yield f"the code has changed since (commit {expected.provenance.git_commit}, now {got.provenance.git_commit})"
+    if expected.data.fingerprint != got.data.fingerprint:
+        yield "the data has changed since"
+
+
+def differences(run: str, other: str, runs_dir: str) -> int:
+    """Print what differs between two records' configurations, code, data, versions and results; 1 if anything does."""
+    left, right = (record.read(folders.find(Path(runs_dir), name)) for name in (run, other))
+    display = Display()
+    lines = list(_differences(left, right))
+    display.line(f"{left.id} | {right.id}")
+    for line in lines or ["no difference in configuration, code, data, versions and results"]:
+        display.line(line)
+    return 1 if lines else 0
+
+
+def _differences(left: Record, right: Record) -> Iterator[str]:
+    parts = (
+        ("config", left.config, right.config),
+        ("code", left.provenance.code_version[:12], right.provenance.code_version[:12]),
+        ("ranks", left.ranks, right.ranks),
+        ("data", left.data.model_dump(), right.data.model_dump()),
+        ("versions", left.provenance.versions, right.provenance.versions),
+        ("determinism", left.determinism.model_dump(), right.determinism.model_dump()),
+        ("hardware", left.provenance.hardware, right.provenance.hardware),
+        ("results", dict(compare.metrics(left)), dict(compare.metrics(right))),
+    )
+    for name, a, b in parts:
+        yield from _tree(name, a, b)
+
+
+def _tree(place: str, a: Any, b: Any) -> Iterator[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in dict.fromkeys([*a, *b]):
+            yield from _tree(f"{place}.{key}", a.get(key), b.get(key))
+    elif a != b:
+        yield f"{place}: {a!r} | {b!r}"

@@ -1,0 +1,230 @@
+"""A run that is under way: opened once by rank 0, inherited by the other ranks, recorded until it ends."""
+
+import fcntl
+import json
+import os
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pytorch_lightning as L
+
+from paperzoo.config.schema import Config
+from paperzoo.data.module import ImageData
+from paperzoo.errors import UserError
+from paperzoo.runs import checkpoints, folders, provenance, record
+from paperzoo.runs.history import History, Row
+from paperzoo.runs.identity import code_of, identity
+from paperzoo.runs.record import Cost, DataRecord, Failure, Record, Result
+from paperzoo.tasks.distributed import from_rank_zero
+
+INHERITED = "PAPERZOO_RUN"  # environment variable by which the ranks that Lightning starts learn of the folder
+HEARTBEAT = 30  # seconds
+LOCK = ".lock"
+
+
+@dataclass
+class Place:
+    """Where a run lives, and the state that it goes on from, if any."""
+
+    folder: Path
+    state: Path | None = None
+
+    def to_json(self) -> str:
+        """For the environment of the other ranks."""
+        return json.dumps([str(self.folder), str(self.state) if self.state else None])
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """As written by ``to_json``."""
+        folder, state = json.loads(text)
+        return cls(Path(folder), Path(state) if state else None)
+
+
+class Session:
+    """The folder and the record of this process's run. Only rank 0 writes."""
+
+    def __init__(self, place: Place, entry: Record | None) -> None:
+        self.folder = place.folder
+        self.state = place.state
+        self.record = entry
+        self.wall = time.perf_counter()
+        self.cpu = time.process_time()
+        self.written = 0.0
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where this run's checkpoints are."""
+        return self.folder / "checkpoints"
+
+    def write(self) -> None:
+        """Write the record, with a heartbeat."""
+        if self.record is None:
+            return
+        segment = self.record.segments[-1]
+        segment.updated = record.now()
+        segment.wall_seconds = round(time.perf_counter() - self.wall, 3)
+        segment.cpu_seconds = round(time.process_time() - self.cpu, 3)
+        record.write(self.folder, self.record)
+        self.written = time.monotonic()
+
+    def beat(self) -> None:
+        """Write the record if that is due."""
+        if time.monotonic() - self.written > HEARTBEAT:
+            self.write()
+
+    def finish(self, results: dict[str, Result], epochs: list[Row]) -> None:
+        """Write the results; the exact state of a finished run is no longer needed."""
+        if self.record is None:
+            return
+        self.record.results = results
+        self.record.epochs = list(epochs)
+        self.record.checkpoints = {
+            name: f"checkpoints/{file}"
+            for name, file in (("last", checkpoints.LAST), ("best", checkpoints.BEST))
+            if (self.checkpoints / file).is_file()
+        }
+        seconds = sum(row["seconds"] for row in epochs)
+        images = sum(row["seconds"] * row["images_per_second"] for row in epochs)
+        self.record.cost.images_per_second = images / max(seconds, 1e-9)
+        self.end("finished")
+        checkpoints.remove_states(self.checkpoints)
+
+    def end(self, status: record.Status, failure: Failure | None = None) -> None:
+        """Write how it ended."""
+        if self.record is not None:
+            self.record.status = status
+            self.record.failure = failure
+            self.record.cost.peak_memory_bytes = peak_memory()
+            self.write()
+
+
+class Keeper(L.Callback):
+    """Keeps the record and the CSV files up to date while a run trains."""
+
+    def __init__(self, session: Session, history: History) -> None:
+        self.session = session
+        self.history = history
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        """A heartbeat, if it is due."""
+        self.session.beat()
+
+    def on_validation_batch_end(self, *_: Any) -> None:
+        """Validation can be long, too."""
+        self.session.beat()
+
+    def on_train_epoch_end(self, *_: Any) -> None:
+        """The epoch's row."""
+        if self.session.record:
+            self.session.record.epochs = list(self.history.epochs)
+            self.session.write()
+            self.history.write(self.session.folder)
+
+
+def begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> Session:
+    """Open the run: decide its folder (once, by rank 0), take its lock, write its first record.
+
+    Raises:
+        UserError: the folder cannot be made, or the run to resume is not there or is running.
+    """
+    inherited = os.environ.get(INHERITED)
+    if inherited and trainer.global_rank > 0:
+        return Session(Place.from_json(inherited), None)
+    if trainer.world_size > 1 and trainer.global_rank > 0:
+        return Session(Place.from_json(from_rank_zero(None)), None)
+    code = code_of(config)
+    key = identity(config, ranks=trainer.world_size, data_fingerprint=data.fingerprint, code=code)
+    runs_dir = Path(config.paths.runs_dir).resolve()
+    place = _resumed(runs_dir, config, key) if config.resume else None
+    place = place or Place(folders.create(runs_dir, config.model.name, key)[0])
+    _lock(place.folder)
+    from_rank_zero(place.to_json())
+    os.environ[INHERITED] = place.to_json()
+    session = Session(place, _first_record(place, config, key, code, data, trainer, cost))
+    session.write()
+    return session
+
+
+def _first_record(
+    place: Place, config: Config, key: str, code: str, data: ImageData, trainer: L.Trainer, cost: Cost
+) -> Record:
+    """The record of a new run, or an interrupted run's with a new segment."""
+    step = checkpoints.load(place.state)["global_step"] if place.state else 0
+    if (place.folder / record.FILE).is_file():
+        entry = record.read(place.folder)
+        entry.status, entry.failure = "running", None
+        entry.segments.append(record.new_segment(step))
+        return entry
+    diff = provenance.dirty_diff()
+    if diff:
+        record.write_atomically(place.folder / provenance.DIFF, diff.encode())
+    return Record(
+        id=f"{key}-{place.folder.name}",
+        identity=key,
+        attempt=int(place.folder.name),
+        status="running",
+        command=["python", *sys.argv],
+        config=config.model_dump(mode="json", by_alias=True),
+        seed=config.seed,
+        ranks=trainer.world_size,
+        batch_size=config.data.batch_size,
+        global_batch_size=config.data.batch_size * trainer.world_size * config.trainer.accumulate_grad_batches,
+        data=DataRecord(
+            name=config.data.name,
+            fingerprint=data.fingerprint,
+            description=data.description,
+            sizes=dict(data.sizes),
+            skipped=dict(data.skipped),
+        ),
+        provenance=provenance.provenance(code),
+        determinism=provenance.determinism(),
+        cost=cost,
+        segments=[record.new_segment(step)],
+    )
+
+
+def _resumed(runs_dir: Path, config: Config, key: str) -> Place | None:
+    """The interrupted run to go on with: of the same identity, or the one that ``resume`` names."""
+    if config.resume == "auto":
+        parent = runs_dir / config.model.name / key
+        candidates = [parent / str(attempt) for attempt in reversed(folders.attempts(parent))]
+    else:
+        candidates = [folders.find(runs_dir, str(config.resume))]
+        if candidates[0].parent.name != key:
+            raise UserError(
+                f"resume={config.resume}: its identity is {candidates[0].parent.name}, this configuration, data and code "
+                f"have {key}; give the same overrides (see {candidates[0] / record.FILE}), or start without resume"
+            )
+    for folder in candidates:
+        if _can_go_on(folder):
+            return Place(folder, checkpoints.newest_state(folder))
+    if config.resume == "auto":
+        return None
+    raise UserError(f"resume={config.resume}: it is {record.read(candidates[0]).observed_status()}, not interrupted")
+
+
+def _can_go_on(folder: Path) -> bool:
+    try:
+        return record.read(folder).observed_status() in ("interrupted", "failed")
+    except UserError:  # killed before its first record was written, or damaged: its state is what counts
+        return checkpoints.newest_state(folder) is not None and not (folder / record.FILE).exists()
+
+
+def _lock(folder: Path) -> None:
+    """Hold the folder for as long as this process lives: no two processes go on with one run."""
+    descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise UserError(f"{folder}: another process is working on this run") from None
+
+
+def peak_memory() -> int:
+    """The most memory that this process had resident, in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

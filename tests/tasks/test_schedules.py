@@ -1,0 +1,51 @@
+"""Schedules against hand-computed values and torch's own."""
+
+import math
+
+import pytest
+import torch
+
+from paperzoo.tasks import schedules
+
+
+def rates(factor, steps: int) -> list[float]:
+    """What LambdaLR really sets, from a base rate of 1."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    seen = []
+    for _ in range(steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+def test_cosine_equals_torch_without_warmup():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=20, eta_min=0.1)
+    expected = []
+    for _ in range(20):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    got = rates(schedules.cosine(total_steps=20, steps_per_epoch=5, final=0.1), 20)
+    assert got == pytest.approx(expected, abs=1e-12)
+
+
+def test_cosine_begins_at_the_base_rate_when_warmup_ends():
+    got = rates(schedules.cosine(total_steps=12, steps_per_epoch=2, warmup_epochs=2, warmup_start=0.2), 12)
+    assert got[:5] == pytest.approx([0.4, 0.6, 0.8, 1.0, 1.0])  # 0.2 + 0.8 t / 4, then (1 + cos 0) / 2
+    assert got[8] == pytest.approx((1 + math.cos(math.pi * 4 / 8)) / 2)
+
+
+def test_step_drops_at_the_milestone_itself_and_counts_from_the_start():
+    factor = schedules.step(total_steps=40, steps_per_epoch=4, milestones=[2, 5.5], gamma=0.1, warmup_epochs=1)
+    got = rates(factor, 40)
+    assert got[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert got[4:8] == pytest.approx([1.0] * 4)
+    assert got[8:22] == pytest.approx([0.1] * 14)
+    assert got[22:] == pytest.approx([0.01] * 18)
+
+
+def test_constant_stays():
+    assert rates(schedules.constant(total_steps=5, steps_per_epoch=1), 5) == [1.0] * 5
