@@ -1,5 +1,7 @@
 """The exceptions that a user sees as one line, without traceback."""
 
+import signal
+
 
 class UserError(Exception):
     """A mistake that the user can mend.
@@ -15,3 +17,11 @@ class RunError(UserError):
     """A run that failed on its way, through no mistake in the command: diverged, out of memory, disk full."""
 
     exit_code = 1
+
+
+class Interrupted(BaseException):
+    """A run was told to stop by a signal; its exact state is saved. Not an error, so nothing may swallow it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = 128 + number  # as a shell reports it: 143 for SIGTERM, 130 for Ctrl-C

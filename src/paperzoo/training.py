@@ -12,10 +12,10 @@ from paperzoo.config import build
 from paperzoo.config.schema import Config
 from paperzoo.data.module import ImageData
 from paperzoo.display import Display
-from paperzoo.errors import RunError, UserError
+from paperzoo.errors import Interrupted, RunError, UserError
 from paperzoo.machine import make_trainer, use_channels_last
 from paperzoo.runs import checkpoints, compare, folders, random_state, record
-from paperzoo.runs.exact_state import Best, ExactState, Interrupted
+from paperzoo.runs.exact_state import Best, ExactState
 from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
 from paperzoo.runs.record import Cost, Failure, Record, Result

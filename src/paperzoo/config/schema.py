@@ -16,7 +16,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Node(BaseModel):
     """A part of the configuration: unknown keys are refused, values are not coerced across types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False, strict=True)
 
 
 class Choice(Node):
@@ -33,7 +33,7 @@ class Choice(Node):
 class Model(Choice):
     """A paper's module. Options beyond these are the paper's own, typed in its card."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="allow")
 
     network: str
     checkpoint: str | None = None  # officially published weights, a file
@@ -99,15 +99,17 @@ class Loss(Choice):
 class Optimizer(Choice):
     """A torch optimiser; ``decay_norms_and_biases`` false keeps weight decay to matrices and kernels."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     decay_norms_and_biases: bool = True
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     nesterov: bool | None = None
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] | None = None
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] | None = None
     eps: Annotated[float, Field(gt=0)] | None = None
+
+    def arguments(self) -> dict[str, Any]:
+        """What the optimiser takes; which parameters decay is decided by their groups."""
+        return self.model_dump(exclude={"name", "target", "decay_norms_and_biases"})
 
 
 class Scheduler(Choice):
@@ -138,7 +140,6 @@ class Trainer(Node):
     compile: bool = False
     threads: Positive | None = None  # of each process; None leaves torch's own choice
     log_every_n_steps: Positive = 20
-    sanity_check: bool = False
 
 
 class Logger(Choice):
@@ -182,4 +183,15 @@ class Config(Node):
     deterministic: bool
     tags: list[str] = []
     resume: str | None = None  # auto, or a run id
+    debug: bool = False
+
+
+class Evaluation(Node):
+    """What ``evaluate.py`` is told."""
+
+    run: str  # an id, a unique prefix, or a run folder
+    weights: Literal["last", "best"]
+    split: Literal["test", "val"]
+    accelerator: Literal["auto", "cpu", "gpu"]
+    paths: Paths
     debug: bool = False

@@ -12,19 +12,12 @@ from typing import Any
 
 import pytorch_lightning as L
 
+from paperzoo.errors import Interrupted
 from paperzoo.runs import random_state
 from paperzoo.runs.checkpoints import BEST, STATE
 from paperzoo.tasks.distributed import from_rank_zero, gather, max_over_ranks
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Interrupted(BaseException):
-    """The run was told to stop; its exact state is saved."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.exit_code = 128 + number  # as a shell reports it: 143 for SIGTERM, 130 for Ctrl-C
 
 
 class ExactState(L.Callback):

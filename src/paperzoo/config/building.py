@@ -1,0 +1,40 @@
+"""From a choice to what it names."""
+
+import importlib
+from typing import Any
+
+from paperzoo.config.schema import Choice
+from paperzoo.errors import UserError
+
+
+def build(choice: Choice | str, *args: Any, **extra: Any) -> Any:
+    """Call what a choice's ``_target_`` (or a dotted path) names with its arguments that are not None, and ``extra``.
+
+    Raises:
+        UserError: the target does not exist, or does not take such arguments.
+    """
+    target = choice if isinstance(choice, str) else choice.target
+    arguments = {} if isinstance(choice, str) else choice.arguments()
+    given = {name: value for name, value in arguments.items() if value is not None} | extra
+    function = locate(target)
+    try:
+        return function(*args, **given)
+    except TypeError as error:
+        if "argument" in str(error) and error.__traceback__ and error.__traceback__.tb_next is None:
+            raise UserError(f"_target_={target}: does not take what the configuration gives it ({error})") from None
+        raise
+
+
+def locate(target: str) -> Any:
+    """The object with a dotted path.
+
+    Raises:
+        UserError: there is none.
+    """
+    module_name, _, name = target.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, ValueError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name and not module_name.startswith(error.name):
+            raise  # the module is there, what it needs is not
+        raise UserError(f"_target_={target}: there is no such class or function ({error})") from None

@@ -1,0 +1,172 @@
+"""Combinations that cannot work, found before anything is loaded."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from paperzoo import cards
+from paperzoo.config.messages import nearest
+from paperzoo.config.schema import Config
+from paperzoo.errors import UserError
+
+# What an optimiser of conf/ takes beside lr and weight_decay: what it does not take is refused, not ignored.
+TAKES = {"torch.optim.SGD": {"momentum", "nesterov"}, "torch.optim.AdamW": {"betas", "eps"}}
+FAST_BF16 = {"avx512_bf16", "amx_bf16"}
+
+
+def check(config: Config) -> None:
+    """Run all checks.
+
+    Raises:
+        UserError: the first that fails, in one line.
+    """
+    for each in CHECKS:
+        each(config)
+
+
+def _model(config: Config) -> None:
+    """The network and the options are those of the paper's card."""
+    model = config.model
+    if model.name not in cards.slugs():
+        return  # a module of one's own, named by _target_: its options are its own business
+    card = cards.load(model.name)
+    names = [network.name for network in card.networks]
+    if model.network not in names:
+        raise UserError(
+            f"model.network={model.network}: there is no such network of {model.name}; networks: {', '.join(names)}"
+            + nearest(model.network, names)
+        )
+    options = {option.name: option for option in card.options}
+    for key, value in (model.model_extra or {}).items():
+        if key not in options:
+            raise UserError(
+                f"model.{key}={value}: {model.name} has no such option; options: {', '.join(['network', *options])}"
+                + nearest(key, ["network", *options])
+            )
+        demand = options[key].demand(value)
+        if demand:
+            raise UserError(f"model.{key}={value}: must be {demand} ({options[key].what})")
+        if value is not None and options[key].only_for and not options[key].applies_to(model.network):
+            raise UserError(f"model.{key}={value}: only for {options[key].only_for}, not for {model.network}; leave it null")
+    if model.checkpoint and not Path(model.checkpoint).is_file():
+        raise UserError(f"model.checkpoint={model.checkpoint}: there is no such file")
+
+
+def _data(config: Config) -> None:
+    data = config.data
+    for key, folder in (("root", data.root), ("path", data.path)):
+        looks_like_folder = key == "root" or (folder or "").startswith((".", "/", "~"))
+        if folder and looks_like_folder and not Path(folder).expanduser().is_dir():
+            raise UserError(f"data.{key}={folder}: there is no such folder; give the folder that holds the images")
+    if data.name == "hf" and not data.path:
+        raise UserError("data.path must be given with data=hf: a hub name such as ylecun/mnist, or a folder of Parquet files")
+    if data.augment.resized_crop and data.image_size is None:
+        raise UserError("data.augment.resized_crop=true: needs data.image_size, the size that it crops to")
+    if data.augment.resized_crop and data.augment.crop_padding:
+        raise UserError("data.augment.resized_crop=true with data.augment.crop_padding: one kind of crop; set crop_padding=0")
+    if data.augment.resized_crop and data.in_memory:
+        raise UserError("data.augment.resized_crop=true with data.in_memory=true: crops of the original need in_memory=false")
+    if data.streaming and data.in_memory:
+        raise UserError("data.streaming=true with data.in_memory=true: they exclude each other; leave one null or false")
+    if (data.mean is None) != (data.std is None):
+        raise UserError("data.mean and data.std: give both, or neither to have them measured")
+    for name, values in (("mean", data.mean), ("std", data.std)):
+        if values is not None and len(values) not in (1, 3):
+            raise UserError(f"data.{name}={values}: must have 1 or 3 numbers, one per channel")
+    for name, value in (("validation", data.validation), ("test", data.test)):
+        if value is not None and value >= 1 and value != int(value):
+            raise UserError(f"data.{name}={value:g}: must be a whole number of images, or a fraction below 1")
+    if data.limit_train and data.drop_last and data.limit_train < data.batch_size * config.trainer.devices:
+        raise UserError(
+            f"data.limit_train={data.limit_train}: is less than one batch of {data.batch_size} on {config.trainer.devices} "
+            "device(s), and data.drop_last=true would drop it; lower data.batch_size"
+        )
+    if config.mix.target and data.batch_size < 2:
+        raise UserError(f"mix={config.mix.name} with data.batch_size=1: mixing needs at least two images in a batch")
+
+
+def _optimizer(config: Config) -> None:
+    optimizer = config.optimizer
+    takes = TAKES.get(optimizer.target)
+    for key in ("momentum", "nesterov", "betas", "eps"):
+        if takes is not None and key not in takes and getattr(optimizer, key) is not None:
+            raise UserError(
+                f"optimizer.{key}={getattr(optimizer, key)}: {optimizer.name} has no {key}; it takes lr, weight_decay, "
+                f"{', '.join(sorted(takes))}"
+            )
+    if optimizer.nesterov and not optimizer.momentum:
+        raise UserError("optimizer.nesterov=true: needs optimizer.momentum above 0")
+
+
+def _scheduler(config: Config) -> None:
+    epochs, scheduler = config.trainer.max_epochs, config.scheduler
+    if scheduler.warmup_epochs > epochs:
+        raise UserError(f"scheduler.warmup_epochs={scheduler.warmup_epochs:g}: is more than trainer.max_epochs={epochs}")
+    late = [milestone for milestone in scheduler.milestones or [] if milestone >= epochs]
+    if late:
+        raise UserError(f"scheduler.milestones={scheduler.milestones}: {late[0]:g} is not before trainer.max_epochs={epochs}")
+    if scheduler.name == "step" and (not scheduler.milestones or scheduler.gamma is None):
+        raise UserError("scheduler=step: needs scheduler.milestones (epochs) and scheduler.gamma")
+
+
+def _trainer(config: Config) -> None:
+    trainer = config.trainer
+    if trainer.devices * trainer.num_nodes > 1 and trainer.strategy == "auto":
+        raise UserError(
+            f"trainer.devices={trainer.devices} with trainer={trainer.name}: several devices need trainer=ddp (GPUs) or "
+            "trainer=ddp_cpu"
+        )
+    if trainer.backend == "nccl" and trainer.accelerator == "cpu":
+        raise UserError("trainer.backend=nccl with trainer.accelerator=cpu: NCCL needs GPUs; use gloo")
+    if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":
+        raise UserError("trainer.precision=16-mixed: float16 on a CPU is not supported; use 32-true")
+    if trainer.precision == "bf16-mixed" and trainer.accelerator != "gpu" and not (_has_fast_bf16() or _has_gpu(config)):
+        raise UserError(
+            "trainer.precision=bf16-mixed: this CPU has neither avx512_bf16 nor AMX (measured 14 times slower than "
+            "float32); use 32-true"
+        )
+    cores = os.cpu_count() or 1
+    if trainer.threads and trainer.threads > 4 * cores:
+        raise UserError(f"trainer.threads={trainer.threads}: this machine has {cores} cores; at most {4 * cores}")
+
+
+def _paths(config: Config) -> None:
+    place = Path(config.paths.runs_dir)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK):
+        raise UserError(f"paths.runs_dir={config.paths.runs_dir}: {place} is no folder that may be written; choose another")
+    if config.resume and not all(c.isalnum() or c == "-" for c in config.resume):
+        raise UserError(f"resume={config.resume}: must be auto or a run's id such as 3f2a9c01de-1; `python src/runs.py` lists them")
+
+
+def _gpus(config: Config) -> None:
+    """Last, since it alone has to import torch."""
+    if config.trainer.accelerator != "gpu":
+        return
+    import torch
+
+    there = torch.cuda.device_count()
+    if not there:
+        raise UserError(f"trainer={config.trainer.name}: there is no GPU that torch can use here; use trainer=cpu or trainer=ddp_cpu")
+    if config.trainer.devices > there:
+        raise UserError(f"trainer.devices={config.trainer.devices}: there are {there} GPUs here")
+
+
+def _has_fast_bf16() -> bool:
+    try:
+        flags = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return False
+    return not FAST_BF16.isdisjoint(flags.split())
+
+
+def _has_gpu(config: Config) -> bool:
+    if config.trainer.accelerator == "cpu":
+        return False
+    import torch
+
+    return torch.cuda.is_available()
+
+
+CHECKS: tuple[Callable[[Config], None], ...] = (_model, _data, _optimizer, _scheduler, _trainer, _paths, _gpus)

@@ -1,0 +1,66 @@
+"""From conf/ and overrides, or from a record, to a validated configuration."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from paperzoo.config import checks, messages
+from paperzoo.config.schema import Config, Evaluation
+from paperzoo.errors import UserError
+
+CONF = Path(__file__).resolve().parents[3] / "conf"
+SCHEMAS: dict[str, type[Config] | type[Evaluation]] = {"train": Config, "evaluate": Evaluation}
+
+
+def compose(config_name: str, overrides: Sequence[str]) -> Any:
+    """The validated configuration that a command line with ``overrides`` gives.
+
+    Raises:
+        UserError: a mistake in it, in one line.
+    """
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = hydra_compose(config_name, list(overrides))
+    except Exception as error:
+        raise messages.translate(error, config_name, overrides) from error
+    return validate(composed, SCHEMAS[config_name])
+
+
+def load_config(plain: dict[str, Any]) -> Config:
+    """The configuration of a training run from plain data, such as a record's.
+
+    Raises:
+        UserError: it does not fit this version's schema, in one line.
+    """
+    return validate(OmegaConf.create(plain), Config)
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """A configuration as plain data, from which ``load_config`` makes an equal one."""
+    return config.model_dump(mode="json", by_alias=True)
+
+
+def validate(composed: DictConfig, schema: Any) -> Any:
+    """Check types, ranges, the model's own options and combinations.
+
+    Raises:
+        UserError: the first mistake, in one line.
+    """
+    try:
+        plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise messages.translate_omegaconf(error) from error
+    try:
+        config = schema.model_validate(plain)
+    except ValidationError as error:
+        raise UserError(messages.translate_validation(error, schema, plain)) from None
+    if isinstance(config, Config):
+        checks.check(config)
+    return config

@@ -1,0 +1,1 @@
+"""Data: sources, splits, the batch pipeline, fingerprints."""

@@ -1,0 +1,52 @@
+"""Random changes of training images, drawn per image and applied to whole batches on the device.
+
+torchvision's transforms, given a batch, draw one set of numbers for all of it; here every image has its own, and
+the distribution is that of ``v2.RandomCrop(size, padding)`` and ``v2.RandomHorizontalFlip(p)`` on single images.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms import v2
+
+from paperzoo.config.schema import Augment
+from paperzoo.randomness import generator
+
+DRAWS = 3  # uniform numbers per image: row, column, flip
+
+
+def draws(size: int, *words: int | str) -> Tensor:
+    """A table (N, 3) of uniform numbers in [0, 1): row i belongs to image i."""
+    return torch.rand(size, DRAWS, generator=generator("augment", *words))
+
+
+def crop_and_flip(images: Tensor, uniform: Tensor, augment: Augment) -> Tensor:
+    """Pad by ``crop_padding``, crop at a random place, flip with probability ``flip``.
+
+    Args:
+        images: (B, C, H, W), any type.
+        uniform: (B, 3) in [0, 1).
+        augment: what to do.
+
+    Returns:
+        (B, C, H, W) in channels-last layout where anything was changed.
+    """
+    if not augment.crop_padding and not augment.flip:
+        return images
+    padding = augment.crop_padding
+    height, width = images.shape[-2:]
+    places = 2 * padding + 1
+    corner = (uniform[:, :2] * places).long()  # (B, 2), uniform over 0 .. 2 * padding
+    columns = torch.arange(width, device=images.device).expand(len(images), width)
+    columns = torch.where((uniform[:, 2] < augment.flip)[:, None], width - 1 - columns, columns)  # (B, W)
+    rows = corner[:, :1] + torch.arange(height, device=images.device)  # (B, H)
+    columns = corner[:, 1:] + columns
+    padded = F.pad(images, (padding,) * 4) if padding else images
+    batch = torch.arange(len(images), device=images.device)
+    cropped = padded[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (B, H, W, C)
+    return cropped.permute(0, 3, 1, 2)
+
+
+def normalise(images: Tensor, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 pixels to floats with the given mean and standard deviation per channel (of pixels in [0, 1])."""
+    return v2.functional.normalize(v2.functional.to_dtype(images, dtype, scale=True), mean, std, inplace=True)

@@ -1,0 +1,350 @@
+"""The data of a run: splits, decoding, batches on the device."""
+
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytorch_lightning as L
+import torch
+from torch import Tensor
+
+from paperzoo.config import build
+from paperzoo.config.schema import Data
+from paperzoo.data import splits
+from paperzoo.data.augment import crop_and_flip, normalise
+from paperzoo.data.fingerprint import fingerprint
+from paperzoo.data.images import CorruptImage, channels, open_image, to_pixels
+from paperzoo.data.loaders import Decoded, DecodingLoader, Loader, MemoryLoader, StreamLoader
+from paperzoo.data.order import Order
+from paperzoo.data.sources import Source, Split
+from paperzoo.errors import UserError
+
+SHARE_OF_MEMORY = 4  # data is kept in memory if it takes less than this part of what is free
+SAMPLE = 2000  # images that mean and std are measured on where data is not in memory
+CHUNK = 256  # images that a thread decodes at a time
+
+
+@dataclass
+class Part:
+    """A split as the run sees it: rows of a source's split, decoded where they fit into memory."""
+
+    split: Split
+    rows: np.ndarray
+    images: np.ndarray | None = None  # (N, C, H, W) uint8
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) class indices."""
+        return self.split.labels[self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class ImageData(L.LightningDataModule):
+    """Image classification data. Random numbers belong to the sample: they are functions of (seed, epoch, image).
+
+    After ``setup``: ``num_classes``, ``in_chans``, ``image_size``, ``class_names``, ``sizes``, ``skipped``,
+    ``mean``, ``std``, ``fingerprint``, ``description``.
+
+    Args:
+        config: the data group.
+        data_dir: where data sets are looked for.
+        seed: of order and augmentation.
+        rank, world_size: which part of a global batch this process takes.
+    """
+
+    def __init__(self, config: Data, *, data_dir: str = "data", seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        super().__init__()
+        self.config = config
+        self.data_dir = Path(data_dir)
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.parts: dict[str, Part] = {}
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, split, decode. A second call does nothing.
+
+        Raises:
+            UserError: data is missing, corrupt or cannot be split as told; the line names where.
+        """
+        if self.parts:
+            return
+        self.source: Source = build(self.config.target, self.config, self.data_dir)
+        self.class_names = self.source.classes
+        self.num_classes = len(self.class_names)
+        self._check_labels()
+        self.parts = self._split()
+        self.skipped = dict.fromkeys(self.parts, 0)
+        self._look_at_first()
+        self.in_memory = self._fits()
+        if self.in_memory:
+            self.image_size = self.config.image_size or self._common_size()
+            for name, part in self.parts.items():
+                self._decode(name, part)
+        else:
+            self._need_image_size()
+            if self.config.on_error == "skip" and not self.source.stream:
+                self._skip_corrupt()
+        self.sizes = {name: len(part) for name, part in self.parts.items()}
+        if self.source.stream:
+            self.sizes["train"] = self.source.stream.length - self._held_out_of_stream
+        self._check_sizes()
+        self.mean, self.std = self._moments()
+
+    # what it is
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of content, labels, classes and split; equal wherever the data lies."""
+        content: list[Any] = ["images", *self.class_names, self.in_chans, self.image_size]
+        for name, part in self.parts.items():
+            content += [name, part.labels, part.rows if part.images is None else part.images]
+        if not self.in_memory:
+            content.append(self.source.version())
+        return fingerprint(content)
+
+    @property
+    def description(self) -> str:
+        """One line for the summary."""
+        counts = ", ".join(f"{size:,} {name}" for name, size in self.sizes.items())
+        kept = "in memory" if self.in_memory else "streamed" if self.source.stream else "decoded as they come"
+        size = f"{self.image_size}x{self.image_size}x{self.in_chans}"
+        return f"{self.config.name} ({counts}; {size}, {self.num_classes} classes, {kept})"
+
+    def tensors(self, name: str) -> tuple[Tensor, Tensor]:
+        """A split in memory: images (N, C, H, W) uint8 and labels (N,)."""
+        part = self.parts[name]
+        assert part.images is not None
+        return torch.from_numpy(part.images), torch.from_numpy(part.labels)
+
+    # loaders
+
+    def train_dataloader(self) -> Loader:
+        """The training batches of this rank."""
+        return self._loader("train", self.config.batch_size, train=True)
+
+    def val_dataloader(self) -> Loader:
+        """Every validation image once over the ranks."""
+        return self._loader("val", self.config.eval_batch_size, train=False)
+
+    def test_dataloader(self) -> Loader:
+        """Every test image once over the ranks."""
+        return self._loader("test", self.config.eval_batch_size, train=False)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
+        """On the device: augment (in training) and normalise. Gives images (B, C, H, W) float, labels (B,)."""
+        images, labels, uniform = batch
+        if uniform is not None:
+            images = crop_and_flip(images, uniform, self.config.augment)
+        return normalise(images, self.mean, self.std, self._dtype()), labels
+
+    def _dtype(self) -> torch.dtype:
+        return torch.float64 if self.trainer is not None and self.trainer.precision == "64-true" else torch.float32
+
+    def _loader(self, name: str, batch_size: int, *, train: bool) -> Loader:
+        part = self.parts[name]
+        order = Order(
+            self.sizes[name],
+            batch_size,
+            seed=self.seed if train else None,
+            rank=self.rank,
+            ranks=self.world_size,
+            drop_last=train and self.config.drop_last,
+        )
+        if part.images is not None:
+            return MemoryLoader(*self.tensors(name), order)
+        if self.source.stream and name != "test":
+            skip = self._held_out_of_stream if train else 0
+            return StreamLoader(self.source.stream, skip, order, self._pixels_or_none, self.config.name)
+        crop_seed = self.seed if train and self.config.augment.resized_crop else None
+        dataset = Decoded(part.split, part.rows, self.in_chans, self.image_size, crop_seed)
+        return DecodingLoader(dataset, order, self.config.workers)
+
+    # setting up
+
+    def _check_labels(self) -> None:
+        for split in (self.source.train, self.source.val, self.source.test):
+            wrong = [] if split is None else np.flatnonzero((split.labels < 0) | (split.labels >= self.num_classes))
+            if len(wrong):
+                row = int(wrong[0])
+                assert split is not None
+                raise UserError(
+                    f"{split.where(row)}: label {split.labels[row]} is outside the {self.num_classes} classes "
+                    f"({len(wrong)} such rows; an unlabelled split cannot be trained or tested on)"
+                )
+
+    def _split(self) -> dict[str, Part]:
+        """Train, val and test: what the source does not have is held out of train; test chooses nothing."""
+        config, source = self.config, self.source
+        rows = np.arange(len(source.train))
+        parts: dict[str, Part] = {}
+        if source.test is not None:
+            parts["test"] = Part(source.test, np.arange(len(source.test)))
+        else:
+            if config.test is None:
+                raise UserError("data.test must be given, since the data has no test split: a number of images or a fraction")
+            rows, parts["test"] = self._hold_out(rows, config.test, "data.test")
+        if source.val is not None:
+            parts["val"] = Part(source.val, np.arange(len(source.val)))
+        elif source.stream is None:
+            rows, parts["val"] = self._hold_out(rows, config.validation, "data.validation")
+        else:
+            self._held_out_of_stream = int(config.validation)
+            if not 1 <= config.validation < source.stream.length:
+                raise UserError(f"data.validation={config.validation:g}: with data.streaming=true, a number of images")
+            parts["val"] = Part(source.train, np.arange(0))
+        if config.limit_train:
+            rows = rows[splits.subset(source.train.labels[rows], config.limit_train, config.split_seed)] if len(rows) else rows
+        return {"train": Part(source.train, rows), "val": parts["val"], "test": parts["test"]}
+
+    def _hold_out(self, rows: np.ndarray, amount: float, what: str) -> tuple[np.ndarray, Part]:
+        labels = self.source.train.labels[rows]
+        kept, held = splits.hold_out(labels, amount, self.config.split_seed, self.class_names, what)
+        return rows[kept], Part(self.source.train, rows[held])
+
+    def _look_at_first(self) -> None:
+        """Channels and size of the first image that can be read."""
+        parts = [part for part in self.parts.values() if len(part)]
+        for part in parts:
+            for row in part.rows:
+                try:
+                    image = open_image(part.split.read(int(row)))
+                except CorruptImage as error:
+                    self._refuse_unless_skipped(part.split.where(int(row)), error)
+                    continue
+                self.in_chans = self.config.in_chans or channels(image)
+                self.first_size, self.first_where = image.size, part.split.where(int(row))
+                return
+        raise UserError(f"data={self.config.name}: none of its images can be read")
+
+    def _refuse_unless_skipped(self, where: str, error: CorruptImage) -> None:
+        if self.config.on_error == "raise":
+            raise UserError(f"{where}: {error}; remove it, or set data.on_error=skip to leave such images out") from None
+
+    def _fits(self) -> bool:
+        """Whether to decode all of it into memory: as told, else if it takes a small part of what is free."""
+        if self.source.stream:
+            return False
+        if self.config.in_memory is not None:
+            return self.config.in_memory
+        width, height = (self.config.image_size,) * 2 if self.config.image_size else self.first_size
+        size = sum(len(part) for part in self.parts.values()) * self.in_chans * int(width or 0) * int(height or 0)
+        whole = self.config.augment.resized_crop  # crops are of the original, whatever its size
+        return not whole and size * SHARE_OF_MEMORY < psutil.virtual_memory().available
+
+    def _common_size(self) -> int:
+        width, height = self.first_size
+        if width != height:
+            raise UserError(f"{self.first_where}: is {width}x{height}, not square; set data.image_size to the size to make them")
+        return width
+
+    def _need_image_size(self) -> None:
+        if self.config.image_size is None:
+            raise UserError(f"data.image_size must be given, since {self.config.name} is not kept in memory (data.in_memory)")
+        self.image_size = self.config.image_size
+
+    def _decode(self, name: str, part: Part) -> None:
+        """Decode a split once, with as many threads as there are cores."""
+        images = np.empty((len(part), self.in_chans, self.image_size, self.image_size), dtype=np.uint8)
+        good = np.ones(len(part), dtype=bool)
+
+        def decode(first: int) -> None:
+            for place in range(first, min(first + CHUNK, len(part))):
+                pixels = self._pixels_or_none(*self._raw(part, place))
+                good[place] = pixels is not None
+                if pixels is not None:
+                    images[place] = pixels
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(decode, range(0, len(part), CHUNK)):
+                pass
+        self.skipped[name] = int((~good).sum())
+        part.rows, part.images = (part.rows, images) if good.all() else (part.rows[good], images[good])
+
+    def _raw(self, part: Part, place: int) -> tuple[Any, str]:
+        row = int(part.rows[place])
+        return part.split.read(row), part.split.where(row)
+
+    def _pixels_or_none(self, raw: Any, where: str) -> np.ndarray | None:
+        """Pixels (C, H, W), or None for a corrupt image that is to be skipped."""
+        try:
+            image = open_image(raw)
+            pixels = to_pixels(image, self.in_chans, self.config.image_size)
+        except CorruptImage as error:
+            self._refuse_unless_skipped(where, error)
+            return None
+        if pixels.shape[1:] != (self.image_size, self.image_size):
+            width, height = image.size
+            raise UserError(
+                f"{where}: is {width}x{height}, {self.first_where} is {self.first_size[0]}x{self.first_size[1]}; "
+                "set data.image_size to the size to make them"
+            )
+        return pixels
+
+    def _skip_corrupt(self) -> None:
+        """Without memory to decode into, look at every image once, so that the run's rows are known."""
+        for name, part in self.parts.items():
+
+            def good(place: int, part: Part = part) -> bool:
+                try:
+                    open_image(self._raw(part, place)[0])
+                except CorruptImage:
+                    return False
+                return True
+
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                keep = np.fromiter(pool.map(good, range(len(part))), dtype=bool, count=len(part))
+            self.skipped[name] = int((~keep).sum())
+            part.rows = part.rows[keep]
+
+    def _check_sizes(self) -> None:
+        for name, size in self.sizes.items():
+            if size == 0:
+                raise UserError(f"data={self.config.name}: no images are left for {name}")
+        needed = self.config.batch_size * self.world_size
+        if self.config.drop_last and self.sizes["train"] < needed:
+            raise UserError(
+                f"data.batch_size={self.config.batch_size} on {self.world_size} rank(s): there are {self.sizes['train']} "
+                "training images, less than one batch, and data.drop_last=true would drop it; lower data.batch_size"
+            )
+
+    def _moments(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation per channel: as told, or measured on the training pixels."""
+        if self.config.mean is not None and self.config.std is not None:
+            return self._per_channel("mean", self.config.mean), self._per_channel("std", self.config.std)
+        images = self.parts["train"].images
+        arrays: Iterable[np.ndarray] = [images] if images is not None else self._sample()
+        counts = sum(_histogram(array) for array in arrays)  # (C, 256): exact, and no pass in floats
+        values = np.arange(256) / 255
+        total = counts.sum(axis=1)
+        mean = (counts @ values) / total
+        variance = (counts @ values**2) / total - mean**2
+        return mean.tolist(), np.sqrt(np.maximum(variance, 1e-8)).tolist()
+
+    def _per_channel(self, name: str, values: list[float]) -> list[float]:
+        if len(values) not in (1, self.in_chans):
+            raise UserError(f"data.{name}={values}: must have one number, or {self.in_chans}, one per channel")
+        return values * self.in_chans if len(values) == 1 else values
+
+    def _sample(self) -> Iterable[np.ndarray]:
+        if self.source.stream:
+            raws: Iterable[Any] = (raw for raw, _ in self.source.stream.rows(self._held_out_of_stream, SAMPLE, None))
+        else:
+            part = self.parts["train"]
+            rows = part.rows[splits.subset(part.labels, SAMPLE, self.config.split_seed)]
+            raws = (part.split.read(int(row)) for row in rows)
+        for raw in raws:
+            pixels = self._pixels_or_none(raw, f"data={self.config.name}")
+            if pixels is not None:
+                yield pixels[None]
+
+
+def _histogram(images: np.ndarray) -> np.ndarray:
+    """How often each value occurs in each channel of (N, C, H, W): (C, 256)."""
+    return np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])

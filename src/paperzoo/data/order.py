@@ -1,0 +1,65 @@
+"""Which images make up which batch: a function of the seed and the epoch alone."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paperzoo.randomness import generator
+
+
+class Order:
+    """Batches of indices for one rank.
+
+    In training, epoch e visits ``permutation(seed, e)``; its global batch b is the slice ``[bG, (b + 1)G)`` with
+    G = batch_size * ranks, and each rank takes its own part of that, so that two ranks with 32 see what one with 64
+    sees. In evaluation every image comes exactly once over the ranks, without padding.
+
+    Serves as a batch sampler of torch's DataLoader; Lightning calls ``set_epoch`` through ``sampler``.
+    """
+
+    def __init__(
+        self, size: int, batch_size: int, *, seed: int | None, rank: int = 0, ranks: int = 1, drop_last: bool = False
+    ) -> None:
+        self.size, self.batch_size = size, batch_size
+        self.seed = seed  # None: in order, for evaluation
+        self.rank, self.ranks = rank, ranks
+        self.drop_last = drop_last
+        self.epoch = 0
+        self.done = 0  # batches of this epoch that were given out
+        self.sampler = self  # where Lightning looks for set_epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Begin an epoch, unless a resumed run is in the middle of it."""
+        if epoch != self.epoch:
+            self.epoch, self.done = epoch, 0
+
+    def __len__(self) -> int:
+        if self.seed is None:
+            low, high = self._evaluation_part()
+            return -(-(high - low) // self.batch_size)
+        whole, rest = divmod(self.size, self.batch_size * self.ranks)
+        return whole + (1 if rest >= self.ranks and not self.drop_last else 0)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """The batches from ``done`` on, each an index tensor (B,)."""
+        if self.seed is None:
+            low, high = self._evaluation_part()
+            yield from torch.arange(low, high).split(self.batch_size)
+            return
+        order = torch.randperm(self.size, generator=generator(self.seed, "order", self.epoch))
+        step = self.batch_size * self.ranks
+        for batch in range(self.done, len(self)):
+            yield order[batch * step : (batch + 1) * step].tensor_split(self.ranks)[self.rank]
+
+    def _evaluation_part(self) -> tuple[int, int]:
+        return self.rank * self.size // self.ranks, (self.rank + 1) * self.size // self.ranks
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where in the epoch it is."""
+        return {"epoch": self.epoch, "done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.epoch, self.done = state["epoch"], state["done"]

@@ -1,0 +1,1 @@
+"""What networks share: the small skeleton, and how official weights are loaded."""

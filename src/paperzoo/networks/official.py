@@ -1,0 +1,61 @@
+"""Officially published state dicts: every key is accounted for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from paperzoo.errors import UserError
+
+WRAPPERS = ("state_dict", "model", "net")
+SHOWN = 5  # keys named in a message
+
+
+def load_exactly(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """Load a state dict that must match the network key by key and shape by shape.
+
+    ``{"state_dict": ...}`` wrappers and ``module.`` prefixes are taken off. ``num_batches_tracked`` may be absent,
+    since files older than it exist. Nothing is loaded if anything is wrong.
+
+    Raises:
+        UserError: keys are missing, unexpected or of another shape; the line names them.
+    """
+    given = unwrap(state_dict)
+    wanted = network.state_dict()
+    missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
+    unexpected = [key for key in given if key not in wanted]
+    shapes = [
+        f"{key} is {_shape(given[key])}, the network has {_shape(value)}"
+        for key, value in wanted.items()
+        if key in given and given[key].shape != value.shape
+    ]
+    problems = [
+        f"{len(keys)} {name}: {', '.join(keys[:SHOWN])}{', ...' if len(keys) > SHOWN else ''}"
+        for name, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+        if keys
+    ]
+    if problems:
+        raise UserError(f"the weights do not fit this network: {'; '.join(problems)}")
+    network.load_state_dict(given, strict=False)
+
+
+def unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors by name, without wrappers and ``module.`` prefixes.
+
+    Raises:
+        UserError: it holds something else than tensors.
+    """
+    for wrapper in WRAPPERS:
+        inner = state_dict.get(wrapper)
+        if isinstance(inner, Mapping):
+            state_dict = inner
+            break
+    plain = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    other = next((key for key, value in plain.items() if not isinstance(value, Tensor)), None)
+    if other is not None:
+        raise UserError(f"the weights hold {type(plain[other]).__name__} under {other}, where a tensor was expected")
+    return plain
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"

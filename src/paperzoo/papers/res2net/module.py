@@ -1,0 +1,18 @@
+"""Res2Net's module."""
+
+from typing import Any
+
+import timm
+from torch import nn
+
+import paperzoo.papers.res2net  # registers the networks
+from paperzoo.tasks.classification import Classification
+
+
+class Res2Net(Classification):
+    """Gao et al.: splits within a block, connected like a small residual net, see more scales at equal cost."""
+
+    def build_network(self, network: str, num_classes: int, in_chans: int, **options: Any) -> nn.Module:
+        """A Res2Net from timm's registry."""
+        given = {name: value for name, value in options.items() if value is not None}
+        return timm.create_model(network, num_classes=num_classes, in_chans=in_chans, **given)

@@ -1,0 +1,46 @@
+"""The small Res2Net; the paper's own networks are timm's (``res2net50_26w_4s``, ...)."""
+
+from functools import partial
+from typing import Any
+
+import timm
+from timm.models import register_model
+from timm.models.res2net import Bottle2neck
+from torch import nn
+
+from paperzoo.networks.small import Norm, small, small_configs
+
+SCALE, BASE_WIDTH = 4, 26  # 26w x 4s, the paper's default
+
+default_cfgs = {**small_configs("res2net_small"), **small_configs("res2net50_v1b_26w_4s")}
+
+
+def hierarchical_bottleneck(
+    chans: int,
+    planes: int,
+    stride: int,
+    downsample: nn.Module | None,
+    norm_layer: Norm,
+    scale: int,
+    base_width: int,
+) -> nn.Module:
+    """Splits x_1 ... x_s: y_1 = x_1, y_2 = K_2(x_2), y_i = K_i(x_i + y_(i-1)) (Eq. 1; the last split plays x_1 in code).
+
+    Each split has floor(planes * base_width / 64) channels.
+    """
+    return Bottle2neck(chans, planes, stride, downsample, base_width=base_width, scale=scale, norm_layer=norm_layer)
+
+
+@register_model
+def res2net_small(
+    pretrained: bool = False, scale: int = SCALE, base_width: int = BASE_WIDTH, **options: Any
+) -> nn.Module:
+    """Res2Net on the small skeleton."""
+    block = partial(hierarchical_bottleneck, scale=scale, base_width=base_width)
+    return small("res2net_small", block, pretrained, **options)
+
+
+@register_model
+def res2net50_v1b_26w_4s(pretrained: bool = False, **options: Any) -> nn.Module:
+    """The official repository's name for what timm calls ``res2net50d``."""
+    return timm.create_model("res2net50d", pretrained=pretrained, **options)

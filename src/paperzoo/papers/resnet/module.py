@@ -1,0 +1,18 @@
+"""ResNet's module."""
+
+from typing import Any
+
+import timm
+from torch import nn
+
+import paperzoo.papers.resnet  # registers the networks
+from paperzoo.tasks.classification import Classification
+
+
+class ResNet(Classification):
+    """He et al., 2016: layers learn a residual F(x) that is added to their input, y = F(x) + x (Eq. 1)."""
+
+    def build_network(self, network: str, num_classes: int, in_chans: int, **options: Any) -> nn.Module:
+        """A ResNet from timm's registry."""
+        given = {name: value for name, value in options.items() if value is not None}
+        return timm.create_model(network, num_classes=num_classes, in_chans=in_chans, **given)

@@ -1,0 +1,18 @@
+"""ResNeXt's module."""
+
+from typing import Any
+
+import timm
+from torch import nn
+
+import paperzoo.papers.resnext  # registers the networks
+from paperzoo.tasks.classification import Classification
+
+
+class ResNeXt(Classification):
+    """Xie et al., 2017: at equal complexity, more paths (cardinality) gain more than more width or depth."""
+
+    def build_network(self, network: str, num_classes: int, in_chans: int, **options: Any) -> nn.Module:
+        """A ResNeXt from timm's registry."""
+        given = {name: value for name, value in options.items() if value is not None}
+        return timm.create_model(network, num_classes=num_classes, in_chans=in_chans, **given)

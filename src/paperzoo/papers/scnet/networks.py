@@ -1,0 +1,69 @@
+"""The paper's networks: ResNet, as timm builds it, with self-calibrated bottlenecks."""
+
+from typing import Any
+
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.resnet import ResNet
+from torch import nn
+
+from paperzoo.networks import small
+from paperzoo.papers.scnet.scconv import SCBottleneck
+
+_CFG = {"num_classes": 1000, "input_size": (3, 224, 224), "pool_size": (7, 7), "first_conv": "conv1", "classifier": "fc"}
+_V1D = _CFG | {"first_conv": "conv1.0"}
+
+default_cfgs = generate_default_cfgs(
+    {
+        "scnet50": _CFG,
+        "scnet101": _CFG,
+        "scnet50_v1d": _V1D,
+        "scnet101_v1d": _V1D,
+        "scnet_small": small.CFG,
+    }
+)
+
+
+def _create(variant: str, layers: tuple[int, ...], pretrained: bool, options: dict[str, Any], **plan: Any) -> nn.Module:
+    block_args, rest = _split(options)
+    if "stem_width" in plan:
+        plan |= {"stem_type": "deep", "avg_down": True}
+        block_args["pool_stride"] = True
+    plan |= {"block": SCBottleneck, "base_width": 32, "block_args": block_args}
+    return build_model_with_cfg(ResNet, variant, pretrained, layers=layers, **plan | rest)
+
+
+def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The block's options (``pooling_rate``, ``identity``, ``pooling``), and the network's."""
+    own = {key: options[key] for key in ("pooling_rate", "identity", "pooling") if key in options}
+    return own, {key: value for key, value in options.items() if key not in own}
+
+
+@register_model
+def scnet50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """SCNet-50: 25,564,584 parameters; options pooling_rate=4, identity=True, pooling="avg" and those of timm's ResNet."""
+    return _create("scnet50", (3, 4, 6, 3), pretrained, kwargs)
+
+
+@register_model
+def scnet101(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """SCNet-101: 44,565,416 parameters."""
+    return _create("scnet101", (3, 4, 23, 3), pretrained, kwargs)
+
+
+@register_model
+def scnet50_v1d(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """SCNet-50 v1d: stem of three 3x3 convolutions, strides by average pooling; 25,583,816 parameters."""
+    return _create("scnet50_v1d", (3, 4, 6, 3), pretrained, kwargs, stem_width=32)
+
+
+@register_model
+def scnet101_v1d(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """SCNet-101 v1d: 44,689,192 parameters."""
+    return _create("scnet101_v1d", (3, 4, 23, 3), pretrained, kwargs, stem_width=64)
+
+
+@register_model
+def scnet_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """The skeleton for 28 to 32 pixels with self-calibrated bottlenecks: depth=20, width=16."""
+    block_args, rest = _split(kwargs)
+    return small.create("scnet_small", SCBottleneck, pretrained, block_args=block_args, **rest)

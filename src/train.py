@@ -1,0 +1,16 @@
+"""Train a paper's model: python src/train.py model=scnet [group=option ...] [key=value ...]."""
+
+from paperzoo.config import program
+from paperzoo.config.schema import Config
+
+
+@program("train")
+def main(config: Config) -> None:
+    """Train as configured."""
+    from paperzoo.training import train
+
+    train(config)
+
+
+if __name__ == "__main__":
+    main()
