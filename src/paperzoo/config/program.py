@@ -55,14 +55,23 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
     if arguments.multirun:
         _refuse_multirun_on_many_devices(arguments.overrides)
 
+    failures: list[Exception] = []
+
     def validated(composed: DictConfig) -> None:
-        task(loading.validate(composed, loading.SCHEMAS[config_name]))
+        try:
+            task(loading.validate(composed, loading.SCHEMAS[config_name]))
+        except Exception as error:  # Hydra would print its own account of it
+            failures.append(error)
 
     run = hydra.main(version_base="1.3", config_path=str(loading.CONF), config_name=config_name)(validated)
     try:
         run()
     except Exception as error:
         raise messages.translate(error, config_name, arguments.overrides) from error
+    for error in failures[1:]:  # of a multirun: each is told, the others have run
+        print(f"error: {error}", file=sys.stderr)
+    if failures:
+        raise failures[0]
 
 
 def _usage_error(message: str) -> None:

@@ -28,6 +28,7 @@ class Loader:
     def __init__(self, order: Order) -> None:
         self.order = order
         self.sampler = order  # where Lightning looks for set_epoch
+        self.batch_sampler = None  # Lightning asks for it, to see whether evaluation is shuffled
 
     def __len__(self) -> int:
         return len(self.order)

@@ -199,8 +199,9 @@ class SCBottleneck(nn.Module):
         """(B, inplanes, H, W) -> (B, planes * 4, H / stride, W / stride)."""
         x2 = self.act(self.bn1_a(self.conv1_a(x)))  # (B, C, H, W): the half that K1 takes
         x1 = self.act(self.bn1_b(self.conv1_b(x)))  # (B, C, H, W): the half that is calibrated
-        y = torch.cat([self.k1(x2), self.scconv(x1)], dim=1)  # (B, 2C, H / stride, W / stride)
-        y = self.drop_path(self.bn3(self.conv3(self.pool(self.act(y)))))
+        # Activated before they are joined: the gradient of a half is then dense when it reaches its normalisation.
+        y = torch.cat([self.act(self.k1(x2)), self.act(self.scconv(x1))], dim=1)  # (B, 2C, H / stride, W / stride)
+        y = self.drop_path(self.bn3(self.conv3(self.pool(y))))
         y += self.downsample(x)
         return self.act(y)
 
