@@ -1,12 +1,16 @@
-"""A paper's card: what it claims, what was measured, what deviates, and which options its module takes."""
+"""A paper's card: what it claims, what was measured, what deviates, and which options its module takes.
 
+Importing this imports no torch: the zoo and configuration errors answer at once.
+"""
+
+import difflib
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from paperzoo.errors import UserError
 
@@ -16,21 +20,30 @@ Verdict = Literal["reproduced", "direction holds (scaled down)", "not supported 
 Kind = Literal["backbone", "normalisation", "recipe", "loss", "detector", "segmentation", "ensemble", "search", "compression"]
 
 
-class Part(BaseModel):
-    """A part of a card: unknown keys are refused."""
+Positive = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class Part(BaseModel):
+    """A part of a card: unknown keys are refused, and no type is taken for another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Network(Part):
-    """A variant, by its name in timm's registry, with its counts and the paper's figure."""
+    """A variant, by its name in timm's registry, with its counts and the published figure."""
 
-    name: str
-    parameters: int = Field(ge=1)
-    macs: float = Field(gt=0)  # of Conv and Linear layers, one multiply-add is one
-    input_size: tuple[int, int, int]  # (C, H, W)
-    reported: str | None = None  # the paper's or the official README's figure, with its unit
-    source: str | None = None  # where that figure stands
+    name: Text
+    parameters: Positive
+    macs: Positive  # of Conv and Linear layers, one multiply-add is one
+    input_size: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]  # (C, H, W) of both counts
+    num_classes: Positive = 1000  # likewise
+    reported: Text | None = None  # the paper's or the official README's figure, with its unit
+    source: Text | None = None  # where that figure stands
+
+    @model_validator(mode="after")
+    def _sourced(self) -> Self:
+        return _demand(self, (self.reported is None) == (self.source is None), "reported and source stand together or not at all")
 
 
 class Option(Part):
@@ -49,16 +62,17 @@ class Option(Part):
     def demand(self, value: Any) -> str | None:
         """What a value would have to be, or None if it is."""
         if value is None:
-            return None if self.nullable else self._phrase()
+            return None if self.nullable else self.allowed()
         kind = TYPES[self.type]
         right = type(value) is kind or (kind is float and type(value) is int)
         if not right or (self.values is not None and value not in self.values):
-            return self._phrase()
+            return self.allowed()
         low = self.minimum is not None and value < self.minimum
         high = self.maximum is not None and value > self.maximum
-        return self._phrase() if low or high else None
+        return self.allowed() if low or high else None
 
-    def _phrase(self) -> str:
+    def allowed(self) -> str:
+        """The allowed values in words."""
         if self.values is not None:
             return f"one of {', '.join(map(str, self.values))}"
         words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}[self.type]
@@ -71,55 +85,96 @@ class Option(Part):
         return self.only_for is None or fnmatch(network, self.only_for)
 
 
-class Claim(Part):
-    """A statement of the paper that a pair of overrides tests."""
+class Pair(Part):
+    """Two experiments that differ in the claim: ``python src/train.py`` with the one and with the other."""
 
-    id: str
-    statement: str
-    table: str
-    metric: str
-    baseline: str | None = None  # reported
-    result: str | None = None  # reported
-    baseline_overrides: str
-    overrides: str
+    baseline: Text
+    result: Text
+
+
+class Claim(Part):
+    """A statement of the paper that a pair of experiments tests."""
+
+    id: Text
+    statement: Text
+    table: Text  # where the figures stand
+    metric: Text
+    baseline: Text | None = None  # reported
+    result: Text | None = None  # reported
+    test: Pair | None = None  # at the paper's scale
+    scaled_test: Pair | None = None  # on the embedded data, in minutes
+    needs: Text | None = None  # what is not here yet and a test would need
+
+    @model_validator(mode="after")
+    def _testable(self) -> Self:
+        return _demand(self, (self.test is None) == (self.needs is not None), "a claim has a test, or says what one needs")
 
 
 class Deviation(Part):
     """Where this implementation or its default experiment leaves the paper."""
 
-    what: str
-    why: str
-    undo: str | None = None  # the override that undoes it
+    what: Text
+    why: Text
+    undo: Text | None = None  # the override that undoes it
 
 
 class Measured(Part):
     """What a report measured."""
 
-    claim: str
-    runs: list[str]
-    n: int = Field(ge=1)
+    claim: Text
+    runs: Annotated[list[Text], Field(min_length=1)]
+    n: Positive
     mean: float
-    interval: tuple[float, float]
-    scale: str
+    interval: Annotated[tuple[float, float], Field(strict=False)]
+    scale: Text
     verdict: Verdict
+
+    @model_validator(mode="after")
+    def _around_the_mean(self) -> Self:
+        low, high = self.interval
+        return _demand(self, low <= self.mean <= high, "the interval must hold the mean")
 
 
 class Card(Part):
     """All of a card."""
 
-    slug: str
-    title: str
-    authors: list[str]
-    venue: str
-    year: int
-    arxiv: str | None
-    kinds: list[Kind] = Field(min_length=1)
-    adds: str
-    networks: list[Network] = Field(min_length=1)
+    slug: Text
+    title: Text
+    authors: Annotated[list[Text], Field(min_length=1)]
+    venue: Text
+    year: Annotated[int, Field(ge=1950, le=2100)]
+    arxiv: Annotated[str, Field(pattern=r"^\d{4}\.\d{4,5}$")] | None
+    kinds: Annotated[list[Kind], Field(min_length=1)]
+    adds: Text  # in two sentences
+    networks: Annotated[list[Network], Field(min_length=1)]
     options: list[Option] = []
-    claims: list[Claim] = Field(min_length=1)
+    claims: Annotated[list[Claim], Field(min_length=1)]
     deviations: list[Deviation] = []
     measured: list[Measured] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for what, names in (
+            ("networks", [network.name for network in self.networks]),
+            ("options", [option.name for option in self.options]),
+            ("claims", [claim.id for claim in self.claims]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            _demand(self, not twice, f"{what}: {', '.join(twice)} stands twice")
+        claims = {claim.id for claim in self.claims}
+        for entry in self.measured:
+            _demand(self, entry.claim in claims, f"measured: there is no claim {entry.claim}")
+        for option in self.options:
+            _demand(self, any(map(option.applies_to, self.known())), f"options: {option.name} is for no network of the card")
+        return self
+
+    def known(self) -> list[str]:
+        """The names of the networks."""
+        return [network.name for network in self.networks]
+
+    def verdicts(self, claim: str) -> list[Measured]:
+        """What was measured of a claim."""
+        return [entry for entry in self.measured if entry.claim == claim]
 
     @property
     def status(self) -> str:
@@ -129,6 +184,12 @@ class Card(Part):
     def network(self, name: str) -> Network | None:
         """The variant with a name."""
         return next((network for network in self.networks if network.name == name), None)
+
+
+def _demand(part: Any, holds: bool, what: str) -> Any:
+    if not holds:
+        raise ValueError(what)
+    return part
 
 
 def slugs() -> list[str]:
@@ -144,16 +205,21 @@ def load(slug: str) -> Card:
         UserError: there is none, or it has a mistake; the line names the file and the field.
     """
     path = PAPERS / slug / "card.yaml"
+    if slug not in slugs():
+        nearest = difflib.get_close_matches(slug, slugs(), n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise UserError(f"{slug}: there is no such paper; papers: {', '.join(slugs())}{hint}")
     try:
         content = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         card = Card.model_validate(content)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such card; papers: {', '.join(slugs())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: no YAML ({' '.join(str(error).split())})") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        where = ".".join(map(str, first["loc"])) or "card"
+        raise UserError(f"{path}: {where}: {first['msg'].removeprefix('Value error, ')}") from None
     if card.slug != slug:
-        raise UserError(f"{path}: slug is {card.slug}, its folder is {slug}")
+        raise UserError(f"{path}: slug: {card.slug}, but its folder is {slug}")
     return card

@@ -49,14 +49,6 @@ class Loader:
         order = self.order
         return None if order.seed is None else draws(order.size, order.seed, order.epoch)
 
-    def state_dict(self) -> dict[str, Any]:
-        """The position."""
-        return self.order.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.order.load_state_dict(state)
-
 
 class MemoryLoader(Loader):
     """Batches by index from tensors in memory: no workers, no per-image work."""

@@ -66,6 +66,8 @@ class ImageData(L.LightningDataModule):
         self.data_dir = Path(data_dir)
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.parts: dict[str, Part] = {}
+        self._training: Order | None = None
+        self._position: dict[str, int] | None = None  # of the run that is resumed
 
     def setup(self, stage: str | None = None) -> None:
         """Load, split, decode. A second call does nothing.
@@ -126,8 +128,20 @@ class ImageData(L.LightningDataModule):
     # loaders
 
     def train_dataloader(self) -> Loader:
-        """The training batches of this rank."""
-        return self._loader("train", self.config.batch_size, train=True)
+        """The training batches of this rank, from where a resumed run stopped."""
+        loader = self._loader("train", self.config.batch_size, train=True)
+        self._training = loader.order
+        if self._position is not None:
+            self._training.go_to(self._position)
+        return loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the training data. Lightning's own way, stateful loaders, did not restore it (2.6.6)."""
+        return {"position": self._training.position() if self._training else None}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until the loader is made."""
+        self._position = state_dict["position"]
 
     def val_dataloader(self) -> Loader:
         """Every validation image once over the ranks."""

@@ -1,8 +1,6 @@
 """Which images make up which batch: a function of the seed and the epoch alone."""
 
 from collections.abc import Iterator
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -56,10 +54,10 @@ class Order:
     def _evaluation_part(self) -> tuple[int, int]:
         return self.rank * self.size // self.ranks, (self.rank + 1) * self.size // self.ranks
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where in the epoch it is."""
+    def position(self) -> dict[str, int]:
+        """Where in which epoch it is: part of a run's exact state."""
         return {"epoch": self.epoch, "done": self.done}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.epoch, self.done = state["epoch"], state["done"]
+    def go_to(self, position: dict[str, int]) -> None:
+        """Go on from a position."""
+        self.epoch, self.done = position["epoch"], position["done"]

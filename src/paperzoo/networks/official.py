@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from paperzoo.errors import UserError
 
 WRAPPERS = ("state_dict", "model", "net")
-SHOWN = 5  # keys named in a message
+PREFIX = "module."  # of nn.DataParallel
+SHOWN = 8  # keys named in a message
 
 
 def load_exactly(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
@@ -43,14 +44,18 @@ def unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors by name, without wrappers and ``module.`` prefixes.
 
     Raises:
-        UserError: it holds something else than tensors.
+        UserError: it is no mapping, or holds something else than tensors.
     """
+    if not isinstance(state_dict, Mapping):
+        raise UserError(f"the weights are a {type(state_dict).__name__}, where a mapping of names to tensors was expected")
     for wrapper in WRAPPERS:
         inner = state_dict.get(wrapper)
         if isinstance(inner, Mapping):
             state_dict = inner
             break
-    plain = {key.removeprefix("module."): value for key, value in state_dict.items()}
+    plain = {str(key): value for key, value in state_dict.items()}
+    if all(key.startswith(PREFIX) for key in plain):  # of all keys or of none: else two could become one
+        plain = {key.removeprefix(PREFIX): value for key, value in plain.items()}
     other = next((key for key, value in plain.items() if not isinstance(value, Tensor)), None)
     if other is not None:
         raise UserError(f"the weights hold {type(plain[other]).__name__} under {other}, where a tensor was expected")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.runs import folders, record
 from paperzoo.runs.record import Record
@@ -22,7 +22,7 @@ def show(runs_dir: Path, *, model: str | None, status: str | None, limit: int) -
             damaged.append(str(error))
     entries = [entry for entry in entries if _wanted(entry, model, status)]
     entries.sort(key=lambda entry: entry.started, reverse=True)
-    console = Console(highlight=False)
+    console = Display().console
     if entries:
         console.print(_table(entries[:limit]))
         if len(entries) > limit:

@@ -16,6 +16,7 @@ from torchmetrics.classification import (
 from paperzoo.config import build
 from paperzoo.config.schema import Loss, Mix, Norm, Optimizer, Scheduler
 from paperzoo.tasks import optimizers
+from paperzoo.tasks.distributed import gather
 from paperzoo.tasks.running import Running
 
 Batch = tuple[Tensor, Tensor]  # images (B, C, H, W) normalised, labels (B,)
@@ -145,12 +146,13 @@ class Classification(L.LightningModule):
     # exact state
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the epoch has summed so far."""
-        checkpoint["running"] = self.running.state_dict() if self.running else None
+        """Keep what the epoch has summed so far, on every rank."""
+        checkpoint["running"] = gather(self.running.state_dict()) if self.running else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Bring it back; the device is known only when training starts."""
-        self._running_state = checkpoint.get("running")
+        saved = checkpoint.get("running")
+        self._running_state = saved[self.global_rank] if saved else None
 
 
 def _scores(num_classes: int) -> MetricCollection:

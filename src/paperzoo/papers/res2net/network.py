@@ -8,11 +8,12 @@ from timm.models import register_model
 from timm.models.res2net import Bottle2neck
 from torch import nn
 
+from paperzoo.errors import UserError
 from paperzoo.networks.small import Norm, small, small_configs
 
 SCALE, BASE_WIDTH = 4, 26  # 26w x 4s, the paper's default
 
-default_cfgs = {**small_configs("res2net_small"), **small_configs("res2net50_v1b_26w_4s")}
+default_cfgs = small_configs("res2net_small")
 
 
 def hierarchical_bottleneck(
@@ -27,7 +28,15 @@ def hierarchical_bottleneck(
     """Splits x_1 ... x_s: y_1 = x_1, y_2 = K_2(x_2), y_i = K_i(x_i + y_(i-1)) (Eq. 1; the last split plays x_1 in code).
 
     Each split has floor(planes * base_width / 64) channels.
+
+    Raises:
+        UserError: a split would have no channel.
     """
+    if scale < 1 or planes * base_width < 64:
+        raise UserError(
+            f"model.scale={scale}, model.base_width={base_width}: a split of floor({planes} * base_width / 64) channels "
+            "needs at least one, and there must be a split"
+        )
     return Bottle2neck(chans, planes, stride, downsample, base_width=base_width, scale=scale, norm_layer=norm_layer)
 
 
@@ -44,3 +53,9 @@ def res2net_small(
 def res2net50_v1b_26w_4s(pretrained: bool = False, **options: Any) -> nn.Module:
     """The official repository's name for what timm calls ``res2net50d``."""
     return timm.create_model("res2net50d", pretrained=pretrained, **options)
+
+
+@register_model
+def res2net101_v1b_26w_4s(pretrained: bool = False, **options: Any) -> nn.Module:
+    """The official repository's name for what timm calls ``res2net101d``."""
+    return timm.create_model("res2net101d", pretrained=pretrained, **options)

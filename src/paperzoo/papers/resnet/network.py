@@ -1,6 +1,5 @@
 """The small ResNet; the paper's own networks are timm's (``resnet50``, ...)."""
 
-from functools import partial
 from typing import Any
 
 from timm.models import register_model
@@ -13,13 +12,13 @@ default_cfgs = small_configs("resnet_small")
 
 
 def bottleneck(
-    chans: int, planes: int, stride: int, downsample: nn.Module | None, norm_layer: Norm, **options: Any
+    chans: int, planes: int, stride: int, downsample: nn.Module | None, norm_layer: Norm
 ) -> nn.Module:
     """A bottleneck (Sec. 4.1, Fig. 5 right), with the stride on its 3x3 convolution as in timm and torchvision."""
-    return Bottleneck(chans, planes, stride, downsample, norm_layer=norm_layer, **options)
+    return Bottleneck(chans, planes, stride, downsample, norm_layer=norm_layer)
 
 
 @register_model
 def resnet_small(pretrained: bool = False, **options: Any) -> nn.Module:
     """ResNet on the small skeleton: ``depth`` 9n + 2, ``width`` planes in the first stage."""
-    return small("resnet_small", partial(bottleneck), pretrained, **options)
+    return small("resnet_small", bottleneck, pretrained, **options)

@@ -14,5 +14,5 @@ class ResNeXt(Classification):
 
     def build_network(self, network: str, num_classes: int, in_chans: int, **options: Any) -> nn.Module:
         """A ResNeXt from timm's registry."""
-        given = {name: value for name, value in options.items() if value is not None}
-        return timm.create_model(network, num_classes=num_classes, in_chans=in_chans, **given)
+        # timm would start residual branches at zero, which the paper does not; options that are None it leaves out.
+        return timm.create_model(network, num_classes=num_classes, in_chans=in_chans, zero_init_last=False, **options)

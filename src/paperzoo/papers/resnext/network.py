@@ -7,6 +7,7 @@ from timm.models import register_model
 from timm.models.resnet import Bottleneck
 from torch import nn
 
+from paperzoo.errors import UserError
 from paperzoo.networks.small import Norm, small, small_configs
 
 # (base width, cardinality) of Table 2 with the parameters of a bottleneck of one path of 64:
@@ -28,7 +29,15 @@ def aggregated_bottleneck(
     """y = x + sum over C paths of T_i(x) (Eq. 2), as one grouped convolution (Fig. 3c).
 
     Each path has floor(planes * base_width / 64) channels.
+
+    Raises:
+        UserError: a path would have no channel.
     """
+    if cardinality < 1 or planes * base_width < 64:
+        raise UserError(
+            f"model.cardinality={cardinality}, model.base_width={base_width}: a path of floor({planes} * base_width / 64) "
+            "channels needs at least one, and there must be a path"
+        )
     return Bottleneck(
         chans, planes, stride, downsample, cardinality=cardinality, base_width=base_width, norm_layer=norm_layer
     )

@@ -195,6 +195,11 @@ class SCBottleneck(nn.Module):
         self.drop_path = drop_path or nn.Identity()
         self.downsample = downsample or nn.Identity()
 
+    def zero_init_last(self) -> None:
+        """Start the residual branch at zero; timm's ResNet asks for it unless told otherwise."""
+        if getattr(self.bn3, "weight", None) is not None:
+            nn.init.zeros_(self.bn3.weight)
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, inplanes, H, W) -> (B, planes * 4, H / stride, W / stride)."""
         x2 = self.act(self.bn1_a(self.conv1_a(x)))  # (B, C, H, W): the half that K1 takes

@@ -1,25 +1,20 @@
 """The paper's networks: ResNet, as timm builds it, with self-calibrated bottlenecks."""
 
+from functools import partial
 from typing import Any
 
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 from timm.models.resnet import ResNet
 from torch import nn
 
-from paperzoo.networks import small
+from paperzoo.networks.small import Norm, small, small_configs
 from paperzoo.papers.scnet.scconv import SCBottleneck
 
 _CFG = {"num_classes": 1000, "input_size": (3, 224, 224), "pool_size": (7, 7), "first_conv": "conv1", "classifier": "fc"}
 _V1D = _CFG | {"first_conv": "conv1.0"}
 
-default_cfgs = generate_default_cfgs(
-    {
-        "scnet50": _CFG,
-        "scnet101": _CFG,
-        "scnet50_v1d": _V1D,
-        "scnet101_v1d": _V1D,
-        "scnet_small": small.CFG,
-    }
+default_cfgs = small_configs("scnet_small") | generate_default_cfgs(
+    {"scnet50": _CFG, "scnet101": _CFG, "scnet50_v1d": _V1D, "scnet101_v1d": _V1D}
 )
 
 
@@ -62,8 +57,15 @@ def scnet101_v1d(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     return _create("scnet101_v1d", (3, 4, 23, 3), pretrained, kwargs, stem_width=64)
 
 
+def calibrated_bottleneck(
+    chans: int, planes: int, stride: int, downsample: nn.Module | None, norm_layer: Norm, **options: Any
+) -> nn.Module:
+    """The paper's block as the small skeleton calls it."""
+    return SCBottleneck(chans, planes, stride, downsample, norm_layer=norm_layer, **options)
+
+
 @register_model
-def scnet_small(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """The skeleton for 28 to 32 pixels with self-calibrated bottlenecks: depth=20, width=16."""
-    block_args, rest = _split(kwargs)
-    return small.create("scnet_small", SCBottleneck, pretrained, block_args=block_args, **rest)
+def scnet_small(pretrained: bool = False, **options: Any) -> nn.Module:
+    """SCNet on the small skeleton: ``depth`` 9n + 2, ``width`` planes in the first stage, and the block's options."""
+    own, rest = _split(options)
+    return small("scnet_small", partial(calibrated_bottleneck, **own), pretrained, **rest)

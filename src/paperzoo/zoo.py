@@ -1,0 +1,155 @@
+"""``zoo.py``: the table of papers, and a card made readable."""
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from paperzoo import cards
+from paperzoo.cards import Card, Claim, Measured, Network, Option, Pair
+
+
+def show_all() -> None:
+    """Print one row per paper."""
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("name", no_wrap=True, style="bold")
+    table.add_column("paper", ratio=1)
+    table.add_column("kind")
+    table.add_column("networks")
+    table.add_column("parameters", justify="right")
+    table.add_column("MACs", justify="right")
+    table.add_column("status")
+    for slug in cards.slugs():
+        card = cards.load(slug)
+        table.add_row(
+            slug,
+            f"{card.title}, {card.venue} {card.year}",
+            ", ".join(card.kinds),
+            str(len(card.networks)),
+            _range([network.parameters for network in card.networks]),
+            _range([network.macs for network in card.networks]),
+            card.status,
+        )
+    console = _console()
+    console.print(table)
+    console.print(Text("\npython src/zoo.py <name> shows a paper's card; python src/train.py model=<name> trains it"))
+
+
+def show(slug: str) -> None:
+    """Print a paper's card.
+
+    Raises:
+        UserError: there is no such paper, or its card has a mistake.
+    """
+    card = cards.load(slug)
+    console = _console()
+    console.print(_head(card))
+    sections = {
+        "Claims": [_claim(claim, card.verdicts(claim.id)) for claim in card.claims],
+        "Networks": [_networks(card.networks)],
+        "Options": [_options(card.options)] if card.options else [Text("none")],
+        "Deviations": [_deviations(card)],
+        "Measured": [_measured(entry) for entry in card.measured] or [Text("nothing yet")],
+    }
+    for title, parts in sections.items():
+        console.print()
+        console.print(Rule(Text(title, style="bold"), align="left", characters="─", style="dim"))
+        for part in parts:
+            console.print(part)
+    console.print(Text(f"\npython src/train.py model={slug}", style="bold"))
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _head(card: Card) -> Group:
+    where = f"{card.venue} {card.year}" + (f", arXiv {card.arxiv}" if card.arxiv else "")
+    return Group(
+        Text(card.title, style="bold"),
+        Text(", ".join(card.authors)),
+        Text(f"{where} · {', '.join(card.kinds)} · {card.status}"),
+        Text(),
+        Text(card.adds),
+    )
+
+
+def _claim(claim: Claim, measured: list[Measured]) -> Group:
+    reported = f"{claim.baseline or 'not stated'} → {claim.result or 'not stated'}"
+    verdicts = ", ".join(f"{entry.verdict} ({entry.scale})" for entry in measured) or "not attempted"
+    rows = {"reported": f"{reported}, {claim.metric}", "source": claim.table}
+    rows |= {"test": _commands(claim.test)} if claim.test else {"test": f"none yet: needs {claim.needs}"}
+    rows |= {"scaled down": _commands(claim.scaled_test)} if claim.scaled_test else {}
+    return Group(Text.assemble((claim.id, "bold"), f": {claim.statement}"), _rows(rows | {"verdict": verdicts}))
+
+
+def _commands(pair: Pair) -> str:
+    return f"{pair.baseline}\n{pair.result}"
+
+
+def _rows(rows: dict[str, str]) -> Padding:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _networks(networks: list[Network]) -> Group:
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("parameters", justify="right", no_wrap=True)
+    table.add_column("MACs", justify="right", no_wrap=True)
+    table.add_column("input", no_wrap=True)
+    table.add_column("reported")
+    for network in networks:
+        size = "x".join(map(str, network.input_size))
+        table.add_row(network.name, f"{network.parameters:,}", _short(network.macs), size, network.reported or "")
+    sources = dict.fromkeys(network.source for network in networks if network.source)
+    lines = [Text(f"Reported: {', '.join(sources)}", style="dim")] if sources else []
+    return Group(table, *lines)
+
+
+def _options(options: list[Option]) -> Padding:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for option in options:
+        notes = [option.allowed()]
+        notes += [f"for {option.only_for}"] if option.only_for else []
+        notes += [option.source] if option.source else []
+        table.add_row(f"model.{option.name}", Text.assemble(option.what, (f"\n{'; '.join(notes)}", "dim")))
+    return Padding(table, (0, 0, 0, 2))
+
+
+def _deviations(card: Card) -> Group:
+    if not card.deviations:
+        return Group(Text("none"))
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column()
+    table.add_column(overflow="fold")
+    for deviation in card.deviations:
+        undo = f"undo: {deviation.undo}" if deviation.undo else "cannot be undone by an option"
+        table.add_row("-", Text.assemble(deviation.what, (f"\nwhy: {deviation.why}\n{undo}", "dim")))
+    return Group(table)
+
+
+def _measured(entry: Measured) -> Text:
+    low, high = entry.interval
+    figures = f"mean {entry.mean:g}, 95 % interval {low:g} to {high:g}, n = {entry.n}"
+    return Text.assemble((entry.claim, "bold"), f": {entry.verdict} at {entry.scale}; {figures} ({len(entry.runs)} runs)")
+
+
+def _range(numbers: list[int]) -> str:
+    low, high = _short(min(numbers)), _short(max(numbers))
+    return low if low == high else f"{low} – {high}"
+
+
+def _short(number: int) -> str:
+    """Three digits and a unit: 25.6 M."""
+    for power, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= power:
+            return f"{number / power:.3g} {unit}"
+    return str(number)

@@ -1,0 +1,188 @@
+"""The kill test: SIGKILL a run at random steps, several times in a row, resume, and compare with a run left alone.
+
+    python tests/runs/soak.py [trials=200] [ranks=1] [seed=0]
+
+A server process imports everything and forks each run, so that a trial takes seconds. The runs have shuffling,
+random crops, mixup, dropout, gradient accumulation and a learning-rate schedule. After the last resume the weights,
+every metric, the CSV tables and the record (times, host, process and number of segments aside) must be equal bit for bit.
+"""
+
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from paperzoo.config import compose
+from paperzoo.runs import checkpoints, compare, record
+from paperzoo.training import train
+
+OVERRIDES = [
+    "model=resnet", "model.depth=11", "model.width=4", "model._target_=soak.Dropping", "mix=mixup", "logger=none",
+    "trainer=cpu", "trainer.max_epochs=3", "trainer.accumulate_grad_batches=2", "trainer.threads=1",
+    "trainer.log_every_n_steps=7", "optimizer.lr=0.02", "data.limit_train=360", "data.batch_size=16", "data.image_size=12",
+    "data.validation=100", "data.test=100", "checkpoint.every_seconds=null", "data.augment.flip=0.5",
+]  # fmt: skip
+STEPS = 33  # 22 batches an epoch, two a step, three epochs
+
+
+def _module() -> Any:
+    from paperzoo.papers.resnet.module import ResNet
+
+    class Dropping(ResNet):
+        """ResNet with dropout before the classifier: random numbers from the global generator in every step."""
+
+        def build_network(self, **options: Any) -> nn.Module:
+            network = super().build_network(**options)
+            network.fc = nn.Sequential(nn.Dropout(0.3), network.fc)
+            return network
+
+    return Dropping
+
+
+Dropping = _module()
+
+
+def overrides(runs: Path, ranks: int, every_steps: int) -> list[str]:
+    """The command line of a run on ``ranks`` ranks."""
+    words = [*OVERRIDES, f"paths.runs_dir={runs}", f"checkpoint.every_steps={every_steps}", "resume=auto"]
+    if ranks > 1:
+        words += ["trainer=ddp_cpu", f"trainer.devices={ranks}", f"data.batch_size={16 // ranks}", "trainer.max_epochs=3"]
+        words += ["trainer.accumulate_grad_batches=2", "trainer.threads=1", "trainer.log_every_n_steps=7"]
+        words.remove("trainer=cpu")
+    return words
+
+
+def die_at(step: int, delay: float) -> None:
+    """SIGKILL this process ``delay`` seconds after an optimiser step: at any moment of what follows it."""
+    count = 0
+
+    def after_step(*_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == step:
+            threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+
+    register_optimizer_step_post_hook(after_step)
+
+
+def run(words: list[str], log: Path, *, ranks: int, port: int, kill: tuple[int, int, float] | None) -> bool:
+    """Fork the ranks of one run; whether all ended well (else one was killed). ``kill`` is (rank, step, delay)."""
+    pids = []
+    for rank in range(ranks):
+        pid = os.fork()
+        if pid == 0:
+            _child(words, log, rank, ranks, port, kill)
+        pids.append(pid)
+    codes = []
+    while pids:
+        pid, status = os.wait()
+        codes.append(os.waitstatus_to_exitcode(status))
+        pids.remove(pid)
+        if codes[-1] != 0:  # as torchrun does: a rank that dies ends the others
+            for other in pids:
+                os.kill(other, signal.SIGKILL)
+    assert all(code == 0 for code in codes) or -signal.SIGKILL in codes, log.read_text()[-3000:]
+    return all(code == 0 for code in codes)
+
+
+def _child(words: list[str], log: Path, rank: int, ranks: int, port: int, kill: tuple[int, int, float] | None) -> None:
+    code = 1
+    try:
+        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
+        os.dup2(handle, 1)
+        os.dup2(handle, 2)
+        if ranks > 1:  # as torchrun sets it
+            os.environ |= {
+                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
+                "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "soak",
+            }  # fmt: skip
+        if kill and kill[0] == rank:
+            die_at(kill[1], kill[2])
+        train(compose("train", words))
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def outcome(runs: Path) -> tuple[record.Record, dict[str, bytes]]:
+    """The one finished record below ``runs``, and what must be equal byte for byte."""
+    folders = list(runs.glob("resnet/*/*/run.json"))
+    assert len(folders) == 1, f"{len(folders)} run folders where one was expected: {folders}"
+    folder = folders[0].parent
+    entry = record.read(folder)
+    weights = checkpoints.load(folder / "checkpoints" / checkpoints.LAST)["state_dict"]
+    best = checkpoints.load(folder / "checkpoints" / checkpoints.BEST)["state_dict"]
+    content = {f"last {name}": tensor.numpy().tobytes() for name, tensor in weights.items()}
+    content |= {f"best {name}": tensor.numpy().tobytes() for name, tensor in best.items()}
+    content["steps.csv"] = (folder / "steps.csv").read_bytes()
+    content["record"] = comparable(entry)
+    return entry, content
+
+
+def comparable(entry: record.Record) -> bytes:
+    """A record without what may differ: times, host, process, number of segments, folder, command."""
+    plain = entry.model_copy(deep=True)
+    plain.segments, plain.command = [], []
+    plain.cost.images_per_second = plain.cost.peak_memory_bytes = None
+    plain.epochs = [{name: value for name, value in row.items() if name not in compare.TIMES} for row in plain.epochs]
+    plain.config["paths"] = plain.config["resume"] = plain.config["checkpoint"] = None
+    return plain.model_dump_json().encode()
+
+
+def soak(trials: int, ranks: int, seed: int) -> int:
+    """Run the trials, print the counts, return how many were not equal."""
+    chance = random.Random(seed)
+    kills = equal = lost = 0
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        port = 20000 + os.getpid() % 20000
+        log = root / "log"
+        assert run(overrides(root / "alone", ranks, 1000), log, ranks=ranks, port=port, kill=None), log.read_text()
+        _, expected = outcome(root / "alone")
+        for trial in range(trials):
+            runs, log = root / f"{trial}", root / f"{trial}.log"
+            words = overrides(runs, ranks, chance.choice([1, 2, 3, 5, 8]))
+            finished = False
+            for _ in range(chance.randint(1, 4)):
+                port += 1
+                kill = (chance.randrange(ranks), chance.randint(1, STEPS), chance.choice([0, chance.uniform(0, 0.2)]))
+                finished = run(words, log, ranks=ranks, port=port, kill=kill)
+                kills += not finished
+                if finished:
+                    break
+            port += 1
+            finished = finished or run(words, log, ranks=ranks, port=port, kill=None)
+            try:
+                assert finished, "did not finish"
+                entry, got = outcome(runs)
+                wrong = [name for name in expected if got.get(name) != expected[name]]
+                assert not wrong, f"{len(wrong)} differ: {wrong[:5]}; segments {[s.from_step for s in entry.segments]}"
+                equal += 1
+            except AssertionError as error:
+                lost += 1
+                print(f"trial {trial}: {error}\n{log.read_text()[-3000:]}", flush=True)
+            if sys.stdout.isatty() or (trial + 1) % 25 == 0:
+                print(f"{trial + 1}/{trials}: kills {kills}, equal {equal}, lost {lost}", flush=True)
+    seconds = time.monotonic() - begun
+    print(f"{trials} trials on {ranks} rank(s): kills {kills}, equal {equal}, lost {lost} ({seconds:.0f} s)")
+    return lost
+
+
+if __name__ == "__main__":
+    sys.modules["soak"] = sys.modules["__main__"]
+    options = {"trials": 200, "ranks": 1, "seed": 0}
+    options |= {key: int(value) for key, value in (word.split("=") for word in sys.argv[1:])}
+    sys.exit(min(soak(**options), 100))
