@@ -73,12 +73,13 @@ class Option(Part):
 
     def allowed(self) -> str:
         """The allowed values in words."""
+        null = " or null" if self.nullable else ""
         if self.values is not None:
-            return f"one of {', '.join(map(str, self.values))}"
+            return f"one of {', '.join(map(str, self.values))}{null}"
         words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}[self.type]
         bounds = [f"at least {self.minimum:g}"] if self.minimum is not None else []
         bounds += [f"at most {self.maximum:g}"] if self.maximum is not None else []
-        return " ".join([words, " and ".join(bounds)]).strip() + (" or null" if self.nullable else "")
+        return " ".join([words, " and ".join(bounds)]).strip() + null
 
     def applies_to(self, network: str) -> bool:
         """Whether a network takes this option."""

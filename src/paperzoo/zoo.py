@@ -10,11 +10,15 @@ from paperzoo import cards
 from paperzoo.cards import Card, Claim, Measured, Network, Option, Pair
 
 
+WIDE = 110  # columns that a title has room beside the figures in
+
+
 def show_all() -> None:
     """Print one row per paper."""
+    console = _console()
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True, style="bold")
-    table.add_column("paper", ratio=1)
+    table.add_column("paper")
     table.add_column("kind")
     table.add_column("networks")
     table.add_column("parameters", justify="right")
@@ -24,14 +28,13 @@ def show_all() -> None:
         card = cards.load(slug)
         table.add_row(
             slug,
-            f"{card.title}, {card.venue} {card.year}",
+            f"{card.title}, {card.venue} {card.year}" if console.width >= WIDE else f"{card.venue} {card.year}",
             ", ".join(card.kinds),
             str(len(card.networks)),
             _range([network.parameters for network in card.networks]),
             _range([network.macs for network in card.networks]),
             card.status,
         )
-    console = _console()
     console.print(table)
     console.print(Text("\npython src/zoo.py <name> shows a paper's card; python src/train.py model=<name> trains it"))
 

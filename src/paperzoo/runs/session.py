@@ -47,7 +47,8 @@ class Place:
 class Session:
     """The folder and the record of this process's run. Only rank 0 writes."""
 
-    def __init__(self, place: Place, entry: Record | None) -> None:
+    def __init__(self, place: Place, entry: Record | None, lock: int | None = None) -> None:
+        self.lock = lock
         self.folder = place.folder
         self.state = place.state
         self.record = entry
@@ -100,6 +101,9 @@ class Session:
             self.record.failure = failure
             self.record.cost.peak_memory_bytes = peak_memory()
             self.write()
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
 
 class Keeper(L.Callback):
@@ -141,10 +145,10 @@ def begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> Se
     runs_dir = Path(config.paths.runs_dir).resolve()
     place = _resumed(runs_dir, config, key) if config.resume else None
     place = place or Place(folders.create(runs_dir, config.model.name, key)[0])
-    _lock(place.folder)
+    lock = _lock(place.folder)
     from_rank_zero(place.to_json())
     os.environ[INHERITED] = place.to_json()
-    session = Session(place, _first_record(place, config, key, code, data, trainer, cost))
+    session = Session(place, _first_record(place, config, key, code, data, trainer, cost), lock)
     session.write()
     return session
 
@@ -214,14 +218,15 @@ def _can_go_on(folder: Path) -> bool:
         return checkpoints.newest_state(folder) is not None and not (folder / record.FILE).exists()
 
 
-def _lock(folder: Path) -> None:
-    """Hold the folder for as long as this process lives: no two processes go on with one run."""
+def _lock(folder: Path) -> int:
+    """Hold the folder until the run or this process ends: no two processes go on with one run."""
     descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         raise UserError(f"{folder}: another process is working on this run") from None
+    return descriptor
 
 
 def peak_memory() -> int:

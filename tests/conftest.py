@@ -1,0 +1,20 @@
+"""What all tests share."""
+
+import os
+
+import pytest
+import torch
+
+os.environ.pop("DATA_DIR", None)  # tests run on data that a dependency brings or that they draw
+os.environ.pop("RUNS_DIR", None)
+os.environ["WANDB_MODE"] = "offline"
+torch.set_num_threads(1)  # tests run side by side
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    """Global state that a run sets."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    yield
+    torch.set_num_threads(before[0])
+    torch.use_deterministic_algorithms(before[1])

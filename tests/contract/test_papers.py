@@ -1,0 +1,152 @@
+"""What every paper must do; the table has one row for each, and a paper without one fails at collection.
+
+Composes, builds, trains two steps, every parameter gets a gradient, a checkpoint loads with ``weights_only=True``
+and gives the same outputs, a run resumes equal, counts match the card.
+"""
+
+import signal
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from interruption import stopped_by
+
+from paperzoo import accounting, cards
+from paperzoo.config import compose, dump, load_config
+from paperzoo.config.schema import Config
+from paperzoo.data.module import ImageData
+from paperzoo.errors import Interrupted
+from paperzoo.machine import make_trainer
+from paperzoo.runs import checkpoints, compare, record
+from paperzoo.training import load_data, make_module, train
+
+FAST = [
+    "trainer=cpu",
+    "trainer.max_epochs=1",
+    "logger=none",
+    "data.limit_train=64",
+    "data.batch_size=16",
+    "data.validation=50",
+    "data.test=50",
+]
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a paper is tried: the overrides that make it small, and the option that must change its outputs."""
+
+    small: list[str] = field(default_factory=list)
+    matters: str = ""
+
+
+PAPERS = {
+    "resnet": Row(["model.depth=11", "model.width=4"], "model.width=8"),
+    "resnext": Row(["model.depth=11", "model.width=8"], "model.cardinality=2"),
+    "res2net": Row(["model.depth=11", "model.width=8"], "model.scale=2"),
+    "scnet": Row(["model.depth=11", "model.width=8"], "model.pooling_rate=2"),
+}
+
+assert set(PAPERS) == set(cards.slugs()), f"rows {sorted(PAPERS)}, papers {cards.slugs()}: every paper needs one row here"
+
+
+@pytest.fixture(params=PAPERS)
+def paper(request) -> str:
+    return request.param
+
+
+def configured(paper: str, *extra: str, runs: Path | None = None) -> Config:
+    words = [f"model={paper}", *FAST, *PAPERS[paper].small, *extra]
+    return compose("train", words + ([f"paths.runs_dir={runs}"] if runs else []))
+
+
+@pytest.fixture(scope="module")
+def data() -> ImageData:
+    return load_data(configured("resnet"))
+
+
+def test_configuration_survives_the_record(paper):
+    config = configured(paper)
+    assert load_config(dump(config)) == config
+
+
+def test_every_parameter_gets_a_gradient_and_two_steps_lower_the_loss(paper, data):
+    module = make_module(configured(paper), data)
+    images, labels = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01)
+    losses = []
+    for _ in range(3):
+        loss = module.loss(module(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        without = [name for name, p in module.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert not without, f"no gradient: {without}"
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[2] < losses[0]
+
+
+def test_weights_are_a_function_of_the_seed(paper, data):
+    first, again, other = (make_module(configured(paper, f"seed={seed}"), data).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["network.fc.weight"], other["network.fc.weight"])
+
+
+def test_the_option_of_its_ablation_matters(paper, data):
+    images, _ = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+    outputs = []
+    for extra in ([], [PAPERS[paper].matters]):
+        module = make_module(configured(paper, *extra), data).eval()
+        with torch.no_grad():
+            outputs.append(module(images))
+    assert not torch.allclose(*outputs)
+
+
+def test_checkpoint_is_plain_data_and_gives_the_same_outputs(paper, data, tmp_path):
+    config = configured(paper)
+    module = make_module(config, data)
+    trainer = make_trainer(config)
+    trainer.fit(module, datamodule=load_data(config))
+    path = tmp_path / "last.ckpt"
+    trainer.save_checkpoint(path, weights_only=True)
+    content = checkpoints.load(path)
+    again = type(module)(**content["hyper_parameters"])
+    again.load_state_dict(content["state_dict"])
+    images, _ = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+    with torch.no_grad():
+        assert torch.equal(module.eval()(images), again.eval()(images))
+
+
+def test_default_network_has_the_counts_of_its_card(paper):
+    card = cards.load(paper)
+    config = compose("train", [f"model={paper}"])
+    network = card.network(config.model.network)
+    assert network is not None
+    module = make_module(config, _shape_of(network.input_size[0]))
+    counted = accounting.count(module.network, network.input_size)
+    assert counted.parameters == network.parameters
+    assert counted.macs == pytest.approx(network.macs, rel=0.01)
+
+
+def _shape_of(in_chans: int) -> ImageData:
+    data = ImageData(compose("train", ["model=resnet"]).data)
+    data.num_classes, data.in_chans = 10, in_chans
+    return data
+
+
+def test_resumes_equal(paper, tmp_path):
+    """SIGTERM in the middle of an epoch; resume=auto goes on; weights and metrics equal the run left alone."""
+    alone = train(configured(paper, "trainer.max_epochs=2", runs=tmp_path / "alone"))
+    words = ["trainer.max_epochs=2", "resume=auto"]
+    with stopped_by(signal.SIGTERM, after_steps=6), pytest.raises(Interrupted) as stop:
+        train(configured(paper, *words, runs=tmp_path / "stopped"))
+    assert stop.value.exit_code == 143
+    (folder,) = (tmp_path / "stopped").glob(f"{paper}/*/1")
+    assert record.read(folder).status == "interrupted"
+    resumed = train(configured(paper, *words, runs=tmp_path / "stopped"))
+    assert [segment.from_step for segment in resumed.segments] == [0, 6]
+    assert resumed.id == alone.id
+    assert compare.first_difference(alone, resumed) is None
+    weights = [checkpoints.load(root / paper / alone.identity / "1" / "checkpoints" / "last.ckpt")["state_dict"]
+               for root in (tmp_path / "alone", tmp_path / "stopped")]  # fmt: skip
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])

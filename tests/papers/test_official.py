@@ -1,0 +1,95 @@
+"""Published state dicts load key by key, or not at all."""
+
+import json
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+import torchvision
+
+from paperzoo.errors import UserError
+from paperzoo.papers import res2net, resnet, resnext, scnet
+
+OFFICIAL = Path(__file__).parent / "official"
+ROOMS = {"scnet50": scnet, "scnet50_v1d": scnet, "res2net50_26w_4s": res2net, "res2net50_v1b_26w_4s": res2net,
+         "res2next50": res2net}  # fmt: skip
+
+
+def published(name: str) -> dict[str, torch.Tensor]:
+    """Random weights under the published keys, in their shapes."""
+    keys = json.loads((OFFICIAL / f"{name}.json").read_text())["keys"]
+    return {k: torch.tensor(3) if k.endswith("num_batches_tracked") else torch.rand(s) for k, s in keys.items()}
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_published_weights_arrive(name):
+    network, weights = timm.create_model(name), published(name)
+    ROOMS[name].load_official(network, weights)
+    state = network.state_dict()
+    assert list(state) == list(weights)
+    assert all(torch.equal(state[key], value) for key, value in weights.items())
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    return timm.create_model("scnet50")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda w: {f"module.{k}": v for k, v in w.items()},
+        lambda w: {"state_dict": w, "epoch": 3},
+        lambda w: {"model": {f"module.{k}": v for k, v in w.items()}},
+        lambda w: {k: v for k, v in w.items() if not k.endswith("num_batches_tracked")},
+        lambda w: {k: v.half() if v.is_floating_point() else v for k, v in w.items()},
+    ],
+    ids=["module.", "state_dict", "model and module.", "before PyTorch 0.4.1", "half precision"],
+)
+def test_wrappers_prefixes_and_old_files(network, wrap):
+    weights = published("scnet50")
+    scnet.load_official(network, wrap(weights))
+    got = network.state_dict()["layer3.2.scconv.k4.0.weight"]
+    torch.testing.assert_close(got, weights["layer3.2.scconv.k4.0.weight"], atol=1e-3, rtol=1e-3)
+
+
+def without(key: str):
+    return lambda w: {k: v for k, v in w.items() if k != key}
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (without("fc.bias"), ["1 missing", "fc.bias"]),
+        (without("layer1.0.k1.1.running_var"), ["1 missing", "layer1.0.k1.1.running_var"]),
+        (lambda w: w | {"extra.weight": torch.zeros(1)}, ["1 unexpected", "extra.weight"]),
+        (lambda w: w | {"fc.weight": torch.zeros(10, 2048)}, ["fc.weight", "10x2048", "1000x2048"]),
+        (lambda w: without("bn1.bias")(w) | {"bn1.beta": torch.zeros(64)}, ["missing", "bn1.bias", "unexpected", "bn1.beta"]),
+        (lambda w: w | {"module.fc.bias": torch.ones(1000)}, ["unexpected", "module.fc.bias"]),
+        (lambda w: w | {"fc.bias": [1.0]}, ["fc.bias", "list"]),
+        (lambda w: {}, ["missing", "conv1.weight", "..."]),
+        (lambda w: list(w), ["list", "mapping"]),
+        (lambda w: {"model": w["fc.bias"]}, ["missing"]),
+    ],
+)
+def test_what_does_not_fit_is_named_and_nothing_is_loaded(network, damage, says):
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    with pytest.raises(UserError) as caught:
+        scnet.load_official(network, damage(published("scnet50")))
+    assert all(word in str(caught.value) for word in says)
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(("room", "name"), [(resnet, "resnet50"), (resnext, "resnext50_32x4d")])
+def test_torchvisions_weights_give_torchvisions_logits(room, name):
+    torch.manual_seed(0)
+    theirs = getattr(torchvision.models, name)(weights=None).eval()
+    for buffer in (b for n, b in theirs.named_buffers() if n.endswith(("mean", "var"))):
+        buffer.uniform_(0.5, 1.5)
+    ours = timm.create_model(name).eval()
+    room.load_official(ours, theirs.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-5, atol=1e-5)

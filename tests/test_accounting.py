@@ -1,0 +1,99 @@
+"""Counts against torch's own counter, hand-computed cases and the facts of the papers."""
+
+import pytest
+import timm
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import paperzoo.papers.res2net
+import paperzoo.papers.scnet  # noqa: F401 (these register networks)
+from paperzoo.accounting import Count, count
+
+# papers.md, marked calc: parameters, MACs in G at 224 x 224
+FACTS = {
+    "resnet50": (25_557_032, 4.089),
+    "resnext50_32x4d": (25_028_904, 4.2305),
+    "resnext101_32x4d": (44_177_704, 7.970),
+    "resnext101_32x8d": (88_791_336, 16.414),
+    "resnext101_64x4d": (83_455_272, 15.460),
+    "res2net50_26w_4s": (25_699_120, 4.2552),
+    "res2net50_48w_2s": (25_287_304, 4.1598),
+    "res2net50_14w_8s": (25_059_816, 4.1789),
+    "res2net50_26w_6s": (37_051_448, 6.2955),
+    "res2net50_26w_8s": (48_403_776, 8.3359),
+    "res2net101_26w_4s": (45_206_688, 8.0670),
+    "res2net50_v1b_26w_4s": (25_718_352, 4.4948),
+    "res2net101_v1b_26w_4s": (45_225_920, 8.3066),
+    "res2next50": (24_671_464, 4.1727),
+}
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_timms_networks_have_the_papers_counts(name):
+    with torch.device("meta"):
+        network = timm.create_model(name)
+    counted = count(network, (3, 224, 224))
+    assert counted.parameters == FACTS[name][0]
+    assert counted.macs == pytest.approx(FACTS[name][1] * 1e9, rel=2e-4)  # to the digits given
+
+
+@pytest.mark.parametrize(
+    ("layer", "size", "expected"),
+    [  # by hand
+        (nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), (3, 8, 8), Count(216, 3 * 9 * 8 * 16, 8 * 16)),
+        (nn.Conv2d(8, 8, 3, padding=1, groups=8), (8, 5, 5), Count(80, 9 * 8 * 25, 200)),
+        (nn.Conv2d(4, 6, (1, 3), groups=2, dilation=(1, 2)), (4, 4, 9), Count(42, 2 * 3 * 6 * 4 * 5, 6 * 4 * 5)),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2), (4, 3, 3), Count(102, 4 * 6 * 4 * 9, 6 * 36)),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2), (4, 3, 3), Count(114, 4 * 3 * 9 * 9, 6 * 25)),
+        (nn.Conv1d(2, 4, 3), (2, 10), Count(28, 2 * 3 * 4 * 8, 32)),
+        (nn.Conv3d(2, 3, 2), (2, 4, 4, 4), Count(51, 2 * 8 * 3 * 27, 81)),
+        (nn.Linear(5, 7), (3, 5), Count(42, 5 * 7 * 3, 21)),
+        (nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()), (3, 4, 4), Count(6, 0, 0)),
+    ],
+)
+def test_layers_by_hand(layer, size, expected):
+    assert count(layer, size) == expected
+
+
+def test_a_layer_used_twice_costs_twice_and_has_its_parameters_once():
+    shared = nn.Linear(4, 4, bias=False)
+    assert count(nn.Sequential(shared, shared), (4,)) == Count(16, 32, 8)
+
+
+@pytest.mark.parametrize("name", ["resnet_small", "scnet_small", "resnext_small", "res2net_small", "resnet18", "scnet50_v1d"])
+def test_macs_are_half_of_torchs_flops(name):
+    import paperzoo.papers.resnet
+    import paperzoo.papers.resnext  # noqa: F401
+
+    network = timm.create_model(name, in_chans=1).eval()
+    with FlopCounterMode(display=False) as flops:
+        network(torch.zeros(1, 1, 32, 32))
+    assert count(network, (1, 32, 32)).macs * 2 == flops.get_total_flops()
+
+
+def test_the_network_is_left_as_it_was():
+    network = timm.create_model("scnet_small", in_chans=1).to(memory_format=torch.channels_last)
+    network.train()
+    network.layer2.eval()
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    random = torch.get_rng_state()
+    count(network, (1, 28, 28))
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(state[key], value) for key, value in network.state_dict().items())
+    assert not any(module._forward_hooks for module in network.modules())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_hooks_and_modes_come_off_after_a_failure():
+    network = timm.create_model("scnet_small", in_chans=1).train()
+    with pytest.raises(RuntimeError):
+        count(network, (3, 28, 28))
+    assert network.training
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_other_dtypes():
+    assert count(nn.Conv2d(1, 2, 3).double(), (1, 4, 4)) == count(nn.Conv2d(1, 2, 3).bfloat16(), (1, 4, 4)) == Count(20, 72, 8)

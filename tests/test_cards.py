@@ -1,0 +1,190 @@
+"""Cards: what they say is counted anew, agrees with conf/, and a mistake in one is one line."""
+
+import copy
+import importlib
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+import yaml
+
+from paperzoo import cards
+from paperzoo.accounting import count
+from paperzoo.config import compose
+from paperzoo.errors import UserError
+
+SLUGS = cards.slugs()
+CONF = cards.PAPERS.parents[2] / "conf" / "model"
+NETWORKS = [(slug, network) for slug in SLUGS for network in cards.load(slug).networks]
+
+
+def test_there_is_a_card_a_room_and_a_config_for_each_paper():
+    rooms = {path.parent.name for path in cards.PAPERS.glob("*/__init__.py")}
+    assert {"resnet", "resnext", "res2net", "scnet"} <= set(SLUGS)
+    assert set(SLUGS) == rooms == {path.stem for path in CONF.glob("*.yaml")}
+
+
+@pytest.mark.parametrize(("slug", "network"), NETWORKS, ids=[network.name for _, network in NETWORKS])
+def test_counts_are_what_is_counted(slug, network):
+    importlib.import_module(f"paperzoo.papers.{slug}")
+    with torch.device("meta"):
+        built = timm.create_model(network.name, in_chans=network.input_size[0], num_classes=network.num_classes)
+    counted = count(built, network.input_size)
+    assert (counted.parameters, counted.macs) == (network.parameters, network.macs)
+
+
+def test_small_networks_are_of_one_cost():
+    """A comparison of papers at the skeleton's defaults is one of their ideas: within 3 % of the baseline."""
+    small = {slug: cards.load(slug).network(f"{slug}_small") for slug in SLUGS}
+    for network in small.values():
+        assert network.parameters == pytest.approx(small["resnet"].parameters, rel=0.03)
+        assert network.macs == pytest.approx(small["resnet"].macs, rel=0.03)
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_config_and_card_agree(slug):
+    card = cards.load(slug)
+    config = yaml.safe_load((CONF / f"{slug}.yaml").read_text())
+    assert config["name"] == slug
+    assert config["network"] in card.known()
+    options = {key: value for key, value in config.items() if key not in ("name", "_target_", "network", "checkpoint")}
+    assert list(options) == [option.name for option in card.options]
+    for option in card.options:
+        assert option.demand(options[option.name]) is None
+        assert option.only_for is None or options[option.name] is None  # else it would refuse the other networks
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_every_experiment_of_a_card_composes(slug):
+    for claim in cards.load(slug).claims:
+        for pair in filter(None, (claim.test, claim.scaled_test)):
+            assert pair.baseline != pair.result
+            for words in (pair.baseline, pair.result):
+                compose(words.split())
+    for deviation in cards.load(slug).deviations:
+        if deviation.undo:
+            compose([f"model={slug}", *deviation.undo.split()])
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_options_reach_the_network(slug):
+    """Each option, set to another value than its default, changes the small network."""
+    importlib.import_module(f"paperzoo.papers.{slug}")
+    other = {
+        "depth": 11, "width": 32, "pooling_rate": 2, "identity": False, "pooling": "max", "cardinality": 4, "base_width": 40,
+        "scale": 2,
+    }  # fmt: skip
+    x = torch.randn(2, 3, 32, 32)
+
+    def logits(**options):
+        torch.manual_seed(0)
+        return timm.create_model(f"{slug}_small", **options).eval()(x)
+
+    for option in cards.load(slug).options:
+        assert not torch.equal(logits(), logits(**{option.name: other[option.name]})), option.name
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_the_module_builds_what_the_card_names(slug):
+    config = compose([f"model={slug}"])
+    name = config.model.target.rpartition(".")
+    module = getattr(importlib.import_module(name[0]), name[2])
+    options = {key: value for key, value in (config.model.model_extra or {}).items()}
+    network = module.build_network(None, config.model.network, num_classes=10, in_chans=1, **options)
+    assert count(network, (1, 28, 28)).parameters == cards.load(slug).network(config.model.network).parameters
+    large = cards.load(slug).known()[1]
+    options = {key: value for key, value in options.items() if value is not None}
+    network = module.build_network(None, large, num_classes=5, in_chans=1, **options)
+    assert all(m.weight.min() == 1 for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_no_figure_from_memory():
+    """Figures that papers.md marks (memory) are in no card."""
+    text = "".join((cards.PAPERS / slug / "card.yaml").read_text() for slug in SLUGS)
+    assert "23.85" not in text
+    assert "(memory)" not in text
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a damaged copy of SCNet's card and load it."""
+    content = yaml.safe_load((cards.PAPERS / "scnet" / "card.yaml").read_text())
+    monkeypatch.setattr(cards, "PAPERS", tmp_path)
+    (tmp_path / "scnet").mkdir()
+
+    def load(change):
+        damaged = copy.deepcopy(content)
+        text = change(damaged)
+        (tmp_path / "scnet" / "card.yaml").write_text(text if isinstance(text, str) else yaml.safe_dump(damaged))
+        cards.load.cache_clear()
+        try:
+            return cards.load("scnet")
+        finally:
+            cards.load.cache_clear()
+
+    return load
+
+
+def measured(**change):
+    entry = {"claim": "imagenet", "runs": ["a"], "n": 1, "mean": 0.5, "interval": [0.1, 0.9], "scale": "s",
+             "verdict": "direction holds (scaled down)"}  # fmt: skip
+    return lambda card: card.update(measured=[entry | change])
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda c: c.pop("title") and None, ["title", "required"]),
+        (lambda c: c.update(year="2020"), ["year", "integer"]),
+        (lambda c: c.update(yeer=2020), ["yeer", "not permitted"]),
+        (lambda c: c.update(slug="resnet"), ["slug", "resnet"]),
+        (lambda c: c.update(arxiv="http"), ["arxiv"]),
+        (lambda c: c.update(kinds=["backbones"]), ["kinds.0", "backbone"]),
+        (lambda c: c["networks"][0].update(parameters=0), ["networks.0.parameters", "greater"]),
+        (lambda c: c["networks"][0].update(parameters=True), ["networks.0.parameters", "integer"]),
+        (lambda c: c["networks"][0].update(input_size=[1, 28]), ["networks.0.input_size"]),
+        (lambda c: c["networks"][1].pop("source") and None, ["networks.1", "reported and source"]),
+        (lambda c: c["networks"].append(c["networks"][0]), ["scnet_small stands twice"]),
+        (lambda c: c["options"][0].update(type="integer"), ["options.0.type"]),
+        (lambda c: c["options"][0].update(only_for="*_tiny"), ["depth is for no network"]),
+        (lambda c: c["claims"][0].pop("test") and None, ["claims.0", "a test"]),
+        (lambda c: c["claims"][1].update(id="imagenet"), ["imagenet stands twice"]),
+        (measured(verdict="better"), ["measured.0.verdict", "not attempted"]),
+        (measured(claim="none"), ["no claim none"]),
+        (measured(interval=[0.6, 0.9]), ["measured.0", "interval"]),
+        (measured(mean=float("nan")), ["measured.0.mean"]),
+        (lambda c: "slug: [", ["no YAML"]),
+        (lambda c: "", ["card"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_file_and_field(write, change, says):
+    with pytest.raises(UserError) as caught:
+        write(change)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "scnet/card.yaml" in text
+    assert all(word in text for word in says), text
+
+
+def test_status_is_what_was_measured(write):
+    assert write(lambda card: None).status == "not attempted"
+    card = write(measured())
+    assert card.status == "direction holds (scaled down)"
+    assert card.verdicts("imagenet")[0].mean == 0.5
+    assert card.verdicts("mask_rcnn50") == []
+
+
+def test_a_paper_that_is_not_there():
+    with pytest.raises(UserError, match=r"scnett: there is no such paper; papers: .*resnet.*; did you mean scnet\?$"):
+        cards.load("scnett")
+    with pytest.raises(UserError, match="no such paper"):
+        cards.load("../papers/scnet")
+
+
+@pytest.mark.parametrize("module", ["paperzoo.cards", "paperzoo.zoo", "paperzoo.papers"])
+def test_nothing_heavy_is_imported(module):
+    code = f"import sys, {module}; from paperzoo import cards; [cards.load(s) for s in cards.slugs()]; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "numpy", "pytorch_lightning", "timm"} & set(loaded)

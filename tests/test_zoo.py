@@ -1,0 +1,87 @@
+"""``python src/zoo.py``: what a reader needs is there at every width, and a mistake is one line."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from paperzoo import cards, zoo
+
+PROGRAM = cards.PAPERS.parents[1] / "zoo.py"
+SLUGS = cards.slugs()
+
+
+def run(*words: str, columns: int = 100) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"COLUMNS": str(columns), "PYTHONIOENCODING": "utf-8"}
+    return subprocess.run([sys.executable, str(PROGRAM), *words], capture_output=True, text=True, env=env, check=False)
+
+
+@pytest.mark.parametrize("columns", [80, 100, 160])
+def test_the_table_names_every_paper_within_the_width(columns):
+    done = run(columns=columns)
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout  # plain when piped
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+    for word in ("name", "paper", "kind", "networks", "parameters", "MACs", "status"):
+        assert word in lines[0]
+    for slug in SLUGS:
+        row = next(line for line in lines if line.startswith(slug + " "))
+        assert cards.load(slug).venue in row or columns == 160
+    assert "…" not in done.stdout
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_card_says_all_that_it_holds(slug, columns):
+    done = run(slug, columns=columns)
+    card = cards.load(slug)
+    assert done.returncode == 0
+    assert max(map(len, done.stdout.splitlines())) <= columns
+    assert "…" not in done.stdout
+    text = "".join(done.stdout.split())  # where a line breaks depends on the width
+    wanted = [card.title, *card.authors, card.adds, card.status]
+    for network in card.networks:
+        wanted += [network.name, f"{network.parameters:,}", network.reported or "", network.source or ""]
+    for option in card.options:
+        wanted += [f"model.{option.name}", option.what, option.allowed()]
+    for claim in card.claims:
+        wanted += [claim.id, claim.statement, f"{claim.baseline or 'not stated'}→{claim.result}", claim.metric, claim.needs or ""]
+        wanted += [words for pair in (claim.test, claim.scaled_test) if pair for words in (pair.baseline, pair.result)]
+    for deviation in card.deviations:
+        wanted += [deviation.what, deviation.why, deviation.undo or ""]
+    missing = [words for words in wanted if "".join(words.split()) not in text]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["scnett"], "did you mean scnet?"),
+        (["scnet", "resnet"], "resnet"),
+        (["--al"], "--al"),
+        (["page=x"], "page=x"),
+        (["../scnet"], "no such paper"),
+        ([""], "no such paper"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(words, says):
+    done = run(*words)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert says in done.stderr
+
+
+def test_help():
+    done = run("--help")
+    assert done.returncode == 0
+    assert "python src/zoo.py scnet" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(999, "999"), (220_538, "221 k"), (25_887_104, "25.9 M"), (3_925_286_912, "3.93 G"), (999_600, "1 M")]
+)
+def test_short_numbers(number, text):
+    assert zoo._short(number) == text
