@@ -44,7 +44,11 @@ def bare(config: Config, data: ImageData) -> float:
     module = training.make_module(config, data)
     network, choice = module.network, config.optimizer
     optimizer = torch.optim.SGD(
-        network.parameters(), choice.lr, momentum=choice.momentum, weight_decay=choice.weight_decay, nesterov=choice.nesterov
+        network.parameters(),
+        choice.lr,
+        momentum=choice.momentum,
+        weight_decay=choice.weight_decay,
+        nesterov=choice.nesterov,
     )
     train, val = data.tensors("train"), data.tensors("val")
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (data.mean, data.std))
@@ -111,7 +115,9 @@ def measure(name: str, overrides: list[str], repeats: int) -> None:
     a, b = ([images / pair[side] for pair in seconds] for side in (0, 1))
     ratios = [x[0] / x[1] for x in seconds]
     cost = [1000 * (x[1] - x[0]) / steps for x in seconds]
-    print(f"\n{name}: {steps} steps of {config.data.batch_size} images, {repeats} repeats, {torch.get_num_threads()} threads")
+    print(
+        f"\n{name}: {steps} steps of {config.data.batch_size} images, {repeats} repeats, {torch.get_num_threads()} threads"
+    )
     print(f"  bare loop  {statistics.median(a):9.0f} images/s ({min(a):.0f} to {max(a):.0f})")
     print(f"  train.py   {statistics.median(b):9.0f} images/s ({min(b):.0f} to {max(b):.0f})")
     print(f"  ratio      {statistics.median(ratios):9.3f} ({min(ratios):.3f} to {max(ratios):.3f})")

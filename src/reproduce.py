@@ -21,7 +21,9 @@ def main(run: str = "", *, runs_dir: str, data_dir: str, tolerance: str | None, 
         raise UserError("which run? python src/reproduce.py <id>; `python src/runs.py` lists them")
     if diff:
         return reproduction.differences(run, diff, runs_dir)
-    return reproduction.reproduce(run, runs_dir, data_dir, verbs.fraction("tolerance", tolerance) if tolerance else None)
+    return reproduction.reproduce(
+        run, runs_dir, data_dir, verbs.fraction("tolerance", tolerance) if tolerance else None
+    )
 
 
 if __name__ == "__main__":

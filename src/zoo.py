@@ -1,7 +1,7 @@
 """The papers there are, and what one claims, is made of and was measured to do.
 
-    python src/zoo.py            all papers
-    python src/zoo.py scnet      one paper's card
+python src/zoo.py            all papers
+python src/zoo.py scnet      one paper's card
 """
 
 from paperzoo import verbs, zoo

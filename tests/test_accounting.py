@@ -61,7 +61,9 @@ def test_a_layer_used_twice_costs_twice_and_has_its_parameters_once():
     assert count(nn.Sequential(shared, shared), (4,)) == Count(16, 32, 8)
 
 
-@pytest.mark.parametrize("name", ["resnet_small", "scnet_small", "resnext_small", "res2net_small", "resnet18", "scnet50_v1d"])
+@pytest.mark.parametrize(
+    "name", ["resnet_small", "scnet_small", "resnext_small", "res2net_small", "resnet18", "scnet50_v1d"]
+)
 def test_macs_are_half_of_torchs_flops(name):
     import paperzoo.papers.resnet
     import paperzoo.papers.resnext  # noqa: F401
@@ -96,4 +98,8 @@ def test_hooks_and_modes_come_off_after_a_failure():
 
 
 def test_other_dtypes():
-    assert count(nn.Conv2d(1, 2, 3).double(), (1, 4, 4)) == count(nn.Conv2d(1, 2, 3).bfloat16(), (1, 4, 4)) == Count(20, 72, 8)
+    assert (
+        count(nn.Conv2d(1, 2, 3).double(), (1, 4, 4))
+        == count(nn.Conv2d(1, 2, 3).bfloat16(), (1, 4, 4))
+        == Count(20, 72, 8)
+    )

@@ -62,10 +62,10 @@ def test_every_experiment_of_a_card_composes(slug):
         for pair in filter(None, (claim.test, claim.scaled_test)):
             assert pair.baseline != pair.result
             for words in (pair.baseline, pair.result):
-                compose(words.split())
+                compose("train", words.split())
     for deviation in cards.load(slug).deviations:
         if deviation.undo:
-            compose([f"model={slug}", *deviation.undo.split()])
+            compose("train", [f"model={slug}", *deviation.undo.split()])
 
 
 @pytest.mark.parametrize("slug", SLUGS)
@@ -73,8 +73,8 @@ def test_options_reach_the_network(slug):
     """Each option, set to another value than its default, changes the small network."""
     importlib.import_module(f"paperzoo.papers.{slug}")
     other = {
-        "depth": 11, "width": 32, "pooling_rate": 2, "identity": False, "pooling": "max", "cardinality": 4, "base_width": 40,
-        "scale": 2,
+        "depth": 11, "width": 32, "pooling_rate": 2, "identity": False, "pooling": "max", "cardinality": 4,
+        "base_width": 40, "scale": 2,
     }  # fmt: skip
     x = torch.randn(2, 3, 32, 32)
 
@@ -88,10 +88,10 @@ def test_options_reach_the_network(slug):
 
 @pytest.mark.parametrize("slug", SLUGS)
 def test_the_module_builds_what_the_card_names(slug):
-    config = compose([f"model={slug}"])
+    config = compose("train", [f"model={slug}"])
     name = config.model.target.rpartition(".")
     module = getattr(importlib.import_module(name[0]), name[2])
-    options = {key: value for key, value in (config.model.model_extra or {}).items()}
+    options = dict(config.model.model_extra or {})
     network = module.build_network(None, config.model.network, num_classes=10, in_chans=1, **options)
     assert count(network, (1, 28, 28)).parameters == cards.load(slug).network(config.model.network).parameters
     large = cards.load(slug).known()[1]
@@ -185,6 +185,6 @@ def test_a_paper_that_is_not_there():
 
 @pytest.mark.parametrize("module", ["paperzoo.cards", "paperzoo.zoo", "paperzoo.papers"])
 def test_nothing_heavy_is_imported(module):
-    code = f"import sys, {module}; from paperzoo import cards; [cards.load(s) for s in cards.slugs()]; print(*sys.modules)"
+    code = f"import sys, {module}; from paperzoo.cards import *; [load(s) for s in slugs()]; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "numpy", "pytorch_lightning", "timm"} & set(loaded)

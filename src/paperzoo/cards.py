@@ -16,8 +16,12 @@ from paperzoo.errors import UserError
 
 PAPERS = Path(__file__).resolve().parent / "papers"
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
-Verdict = Literal["reproduced", "direction holds (scaled down)", "not supported (scaled down)", "failed", "not attempted"]
-Kind = Literal["backbone", "normalisation", "recipe", "loss", "detector", "segmentation", "ensemble", "search", "compression"]
+Verdict = Literal[
+    "reproduced", "direction holds (scaled down)", "not supported (scaled down)", "failed", "not attempted"
+]
+Kind = Literal[
+    "backbone", "normalisation", "recipe", "loss", "detector", "segmentation", "ensemble", "search", "compression"
+]
 
 
 Positive = Annotated[int, Field(ge=1)]
@@ -43,7 +47,9 @@ class Network(Part):
 
     @model_validator(mode="after")
     def _sourced(self) -> Self:
-        return _demand(self, (self.reported is None) == (self.source is None), "reported and source stand together or not at all")
+        return _demand(
+            self, (self.reported is None) == (self.source is None), "reported and source stand together or not at all"
+        )
 
 
 class Option(Part):
@@ -108,7 +114,9 @@ class Claim(Part):
 
     @model_validator(mode="after")
     def _testable(self) -> Self:
-        return _demand(self, (self.test is None) == (self.needs is not None), "a claim has a test, or says what one needs")
+        return _demand(
+            self, (self.test is None) == (self.needs is not None), "a claim has a test, or says what one needs"
+        )
 
 
 class Deviation(Part):
@@ -166,7 +174,9 @@ class Card(Part):
         for entry in self.measured:
             _demand(self, entry.claim in claims, f"measured: there is no claim {entry.claim}")
         for option in self.options:
-            _demand(self, any(map(option.applies_to, self.known())), f"options: {option.name} is for no network of the card")
+            _demand(
+                self, any(map(option.applies_to, self.known())), f"options: {option.name} is for no network of the card"
+            )
         return self
 
     def known(self) -> list[str]:

@@ -10,7 +10,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 REFRESH = 0.1  # seconds between two updates of the bar: a step must not pay for it
-WIDTHS = {"epoch": 7, "train loss": 10, "train top1": 10, "val loss": 9, "val top1": 9, "lr": 9, "images/s": 9, "time": 8}
+WIDTHS = {
+    "epoch": 7,
+    "train loss": 10,
+    "train top1": 10,
+    "val loss": 9,
+    "val top1": 9,
+    "lr": 9,
+    "images/s": 9,
+    "time": 8,
+}
 
 
 class Display:

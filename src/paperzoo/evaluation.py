@@ -61,7 +61,9 @@ def _checkpoint(folder: Path, entry: Record, weights: Literal["last", "best"]) -
     path = folder / "checkpoints" / {"last": checkpoints.LAST, "best": checkpoints.BEST}[weights]
     if path.is_file():
         return path
-    raise UserError(f"run={entry.id}: it is {entry.observed_status()} and has no {weights} weights yet; train it to the end")
+    raise UserError(
+        f"run={entry.id}: it is {entry.observed_status()} and has no {weights} weights yet; train it to the end"
+    )
 
 
 def _show(entry: Record, weights: str, metrics: dict[str, float], description: str) -> None:
@@ -70,8 +72,13 @@ def _show(entry: Record, weights: str, metrics: dict[str, float], description: s
     on_record = entry.results.get(weights)
     rows = {"now": (on_record.epoch if on_record else 0, metrics)}
     if on_record:
-        rows["on record"] = (on_record.epoch, {name: on_record.metrics[name] for name in metrics if name in on_record.metrics})
+        rows["on record"] = (
+            on_record.epoch,
+            {name: on_record.metrics[name] for name in metrics if name in on_record.metrics},
+        )
     display.results(rows)
     if on_record:
         equal = all(on_record.metrics.get(name) == value for name, value in metrics.items())
-        display.line("\nevery metric equals the record, bit for bit" if equal else "\nsome metrics differ from the record")
+        display.line(
+            "\nevery metric equals the record, bit for bit" if equal else "\nsome metrics differ from the record"
+        )

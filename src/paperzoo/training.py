@@ -1,7 +1,6 @@
 """One training run: config -> data -> module -> trainer -> record."""
 
 import os
-import time
 from collections.abc import Mapping
 from typing import Any
 

@@ -37,7 +37,9 @@ def run(handler: Handler, usage: str, *, positional: int = 0, defaults: Mapping[
     sys.exit(code)
 
 
-def _parse(words: list[str], usage: str, positional: int, defaults: Mapping[str, str | None]) -> tuple[list[str], dict[str, Any]]:
+def _parse(
+    words: list[str], usage: str, positional: int, defaults: Mapping[str, str | None]
+) -> tuple[list[str], dict[str, Any]]:
     if any(word in ("-h", "--help") for word in words):
         print(usage.strip())
         sys.exit(0)

@@ -9,7 +9,6 @@ from rich.text import Text
 from paperzoo import cards
 from paperzoo.cards import Card, Claim, Measured, Network, Option, Pair
 
-
 WIDE = 110  # columns that a title has room beside the figures in
 
 
@@ -142,17 +141,19 @@ def _deviations(card: Card) -> Group:
 def _measured(entry: Measured) -> Text:
     low, high = entry.interval
     figures = f"mean {entry.mean:g}, 95 % interval {low:g} to {high:g}, n = {entry.n}"
-    return Text.assemble((entry.claim, "bold"), f": {entry.verdict} at {entry.scale}; {figures} ({len(entry.runs)} runs)")
+    return Text.assemble(
+        (entry.claim, "bold"), f": {entry.verdict} at {entry.scale}; {figures}, {len(entry.runs)} runs"
+    )
 
 
 def _range(numbers: list[int]) -> str:
     low, high = _short(min(numbers)), _short(max(numbers))
-    return low if low == high else f"{low} – {high}"
+    return low if low == high else f"{low} to {high}"
 
 
 def _short(number: int) -> str:
     """Three digits and a unit: 25.6 M."""
     for power, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= power:
+        if number >= 0.9995 * power:  # what rounds to 1
             return f"{number / power:.3g} {unit}"
     return str(number)

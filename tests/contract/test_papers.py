@@ -47,7 +47,9 @@ PAPERS = {
     "scnet": Row(["model.depth=11", "model.width=8"], "model.pooling_rate=2"),
 }
 
-assert set(PAPERS) == set(cards.slugs()), f"rows {sorted(PAPERS)}, papers {cards.slugs()}: every paper needs one row here"
+assert set(PAPERS) == set(cards.slugs()), (
+    f"rows {sorted(PAPERS)}, papers {cards.slugs()}: every paper needs one row here"
+)
 
 
 @pytest.fixture(params=PAPERS)

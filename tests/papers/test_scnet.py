@@ -158,7 +158,9 @@ def test_ablations_equal_the_equations(identity, pooling):
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize(("inplanes", "stride", "pool_stride"), [(32, 1, False), (12, 1, False), (12, 2, False), (12, 2, True)])
+@pytest.mark.parametrize(
+    ("inplanes", "stride", "pool_stride"), [(32, 1, False), (12, 1, False), (12, 2, False), (12, 2, True)]
+)
 def test_bottleneck_equals_the_equations(inplanes, stride, pool_stride, layout):
     torch.manual_seed(0)
     downsample = None

@@ -54,7 +54,12 @@ def overrides(runs: Path, ranks: int, every_steps: int) -> list[str]:
     """The command line of a run on ``ranks`` ranks."""
     words = [*OVERRIDES, f"paths.runs_dir={runs}", f"checkpoint.every_steps={every_steps}", "resume=auto"]
     if ranks > 1:
-        words += ["trainer=ddp_cpu", f"trainer.devices={ranks}", f"data.batch_size={16 // ranks}", "trainer.max_epochs=3"]
+        words += [
+            "trainer=ddp_cpu",
+            f"trainer.devices={ranks}",
+            f"data.batch_size={16 // ranks}",
+            "trainer.max_epochs=3",
+        ]
         words += ["trainer.accumulate_grad_batches=2", "trainer.threads=1", "trainer.log_every_n_steps=7"]
         words.remove("trainer=cpu")
     return words

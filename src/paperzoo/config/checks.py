@@ -47,7 +47,9 @@ def _model(config: Config) -> None:
         if demand:
             raise UserError(f"model.{key}={value}: must be {demand} ({options[key].what})")
         if value is not None and options[key].only_for and not options[key].applies_to(model.network):
-            raise UserError(f"model.{key}={value}: only for {options[key].only_for}, not for {model.network}; leave it null")
+            raise UserError(
+                f"model.{key}={value}: only for {options[key].only_for}, not for {model.network}; leave it null"
+            )
     if model.checkpoint and not Path(model.checkpoint).is_file():
         raise UserError(f"model.checkpoint={model.checkpoint}: there is no such file")
 
@@ -59,15 +61,23 @@ def _data(config: Config) -> None:
         if folder and looks_like_folder and not Path(folder).expanduser().is_dir():
             raise UserError(f"data.{key}={folder}: there is no such folder; give the folder that holds the images")
     if data.name == "hf" and not data.path:
-        raise UserError("data.path must be given with data=hf: a hub name such as ylecun/mnist, or a folder of Parquet files")
+        raise UserError(
+            "data.path must be given with data=hf: a hub name such as ylecun/mnist, or a folder of Parquet files"
+        )
     if data.augment.resized_crop and data.image_size is None:
         raise UserError("data.augment.resized_crop=true: needs data.image_size, the size that it crops to")
     if data.augment.resized_crop and data.augment.crop_padding:
-        raise UserError("data.augment.resized_crop=true with data.augment.crop_padding: one kind of crop; set crop_padding=0")
+        raise UserError(
+            "data.augment.resized_crop=true with data.augment.crop_padding: one kind of crop; set crop_padding=0"
+        )
     if data.augment.resized_crop and data.in_memory:
-        raise UserError("data.augment.resized_crop=true with data.in_memory=true: crops of the original need in_memory=false")
+        raise UserError(
+            "data.augment.resized_crop=true with data.in_memory=true: crops of the original need in_memory=false"
+        )
     if data.streaming and data.in_memory:
-        raise UserError("data.streaming=true with data.in_memory=true: they exclude each other; leave one null or false")
+        raise UserError(
+            "data.streaming=true with data.in_memory=true: they exclude each other; leave one null or false"
+        )
     if (data.mean is None) != (data.std is None):
         raise UserError("data.mean and data.std: give both, or neither to have them measured")
     for name, values in (("mean", data.mean), ("std", data.std)):
@@ -101,10 +111,14 @@ def _optimizer(config: Config) -> None:
 def _scheduler(config: Config) -> None:
     epochs, scheduler = config.trainer.max_epochs, config.scheduler
     if scheduler.warmup_epochs > epochs:
-        raise UserError(f"scheduler.warmup_epochs={scheduler.warmup_epochs:g}: is more than trainer.max_epochs={epochs}")
+        raise UserError(
+            f"scheduler.warmup_epochs={scheduler.warmup_epochs:g}: is more than trainer.max_epochs={epochs}"
+        )
     late = [milestone for milestone in scheduler.milestones or [] if milestone >= epochs]
     if late:
-        raise UserError(f"scheduler.milestones={scheduler.milestones}: {late[0]:g} is not before trainer.max_epochs={epochs}")
+        raise UserError(
+            f"scheduler.milestones={scheduler.milestones}: {late[0]:g} is not before trainer.max_epochs={epochs}"
+        )
     if scheduler.name == "step" and (not scheduler.milestones or scheduler.gamma is None):
         raise UserError("scheduler=step: needs scheduler.milestones (epochs) and scheduler.gamma")
 
@@ -120,7 +134,11 @@ def _trainer(config: Config) -> None:
         raise UserError("trainer.backend=nccl with trainer.accelerator=cpu: NCCL needs GPUs; use gloo")
     if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":
         raise UserError("trainer.precision=16-mixed: float16 on a CPU is not supported; use 32-true")
-    if trainer.precision == "bf16-mixed" and trainer.accelerator != "gpu" and not (_has_fast_bf16() or _has_gpu(config)):
+    if (
+        trainer.precision == "bf16-mixed"
+        and trainer.accelerator != "gpu"
+        and not (_has_fast_bf16() or _has_gpu(config))
+    ):
         raise UserError(
             "trainer.precision=bf16-mixed: this CPU has neither avx512_bf16 nor AMX (measured 14 times slower than "
             "float32); use 32-true"
@@ -135,9 +153,13 @@ def _paths(config: Config) -> None:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK):
-        raise UserError(f"paths.runs_dir={config.paths.runs_dir}: {place} is no folder that may be written; choose another")
+        raise UserError(
+            f"paths.runs_dir={config.paths.runs_dir}: {place} is no folder that may be written; choose another"
+        )
     if config.resume and not all(c.isalnum() or c == "-" for c in config.resume):
-        raise UserError(f"resume={config.resume}: must be auto or a run's id such as 3f2a9c01de-1; `python src/runs.py` lists them")
+        raise UserError(
+            f"resume={config.resume}: must be auto or a run's id such as 3f2a9c01de-1; `python src/runs.py` lists them"
+        )
 
 
 def _gpus(config: Config) -> None:
@@ -148,7 +170,9 @@ def _gpus(config: Config) -> None:
 
     there = torch.cuda.device_count()
     if not there:
-        raise UserError(f"trainer={config.trainer.name}: there is no GPU that torch can use here; use trainer=cpu or trainer=ddp_cpu")
+        raise UserError(
+            f"trainer={config.trainer.name}: there is no GPU that torch can use here; use trainer=cpu or trainer=ddp_cpu"
+        )
     if config.trainer.devices > there:
         raise UserError(f"trainer.devices={config.trainer.devices}: there are {there} GPUs here")
 

@@ -1,7 +1,6 @@
 """From conf/ and overrides, or from a record, to a validated configuration."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -9,10 +8,10 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
 from paperzoo.config import checks, messages
+from paperzoo.config.messages import CONF
 from paperzoo.config.schema import Config, Evaluation
 from paperzoo.errors import UserError
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
 SCHEMAS: dict[str, type[Config] | type[Evaluation]] = {"train": Config, "evaluate": Evaluation}
 
 
@@ -25,12 +24,13 @@ def compose(config_name: str, overrides: Sequence[str]) -> Any:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
+    messages.check_overrides(overrides)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra_compose(config_name, list(overrides))
     except Exception as error:
         raise messages.translate(error, config_name, overrides) from error
-    return validate(composed, SCHEMAS[config_name])
+    return validate(composed, SCHEMAS[config_name], overrides)
 
 
 def load_config(plain: dict[str, Any]) -> Config:
@@ -39,7 +39,8 @@ def load_config(plain: dict[str, Any]) -> Config:
     Raises:
         UserError: it does not fit this version's schema, in one line.
     """
-    return validate(OmegaConf.create(plain), Config)
+    config: Config = validate(OmegaConf.create(plain), Config)
+    return config
 
 
 def dump(config: Config) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def dump(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", by_alias=True)
 
 
-def validate(composed: DictConfig, schema: Any) -> Any:
+def validate(composed: DictConfig, schema: Any, overrides: Sequence[str] = ()) -> Any:
     """Check types, ranges, the model's own options and combinations.
 
     Raises:
@@ -56,11 +57,11 @@ def validate(composed: DictConfig, schema: Any) -> Any:
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
-        raise messages.translate_omegaconf(error) from error
+        raise messages.translate_omegaconf(error, overrides) from error
     try:
         config = schema.model_validate(plain)
     except ValidationError as error:
-        raise UserError(messages.translate_validation(error, schema, plain)) from None
+        raise UserError(messages.translate_validation(error, schema, plain, overrides)) from None
     if isinstance(config, Config):
         checks.check(config)
     return config

@@ -3,82 +3,148 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, get_args
 
+import yaml
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from paperzoo.errors import UserError
 
+CONF = Path(__file__).resolve().parents[3] / "conf"
 WORDS = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "a word"}
 WORDS |= {"int_parsing": "a whole number", "int_from_float": "a whole number", "float_parsing": "a number"}
-WORDS |= {"bool_parsing": "true or false", "list_type": "a list", "tuple_type": "a list", "dict_type": "a group of keys"}
+WORDS |= {"bool_parsing": "true or false", "list_type": "a list such as [a,b]", "dict_type": "a group of keys"}
 WORDS |= {"model_type": "a group of keys", "finite_number": "a finite number"}
 BOUNDS = {"ge": "at least", "gt": "greater than", "le": "at most", "lt": "less than"}
+HIDDEN = ("name", "_target_")  # keys that every choice has and hardly anyone sets
+BRACKETS = (("[", "]"), ("{", "}"), ("(", ")"))
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """``. Did you mean x?`` where a word is near one that is allowed, else nothing."""
-    found = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
-    return f". Did you mean {found[0]}?" if found else ""
+    """``. Did you mean x?`` where a word is near one that is allowed, else nothing.
+
+    A word without a dot is also compared with the last part of dotted keys: ``lr`` is near ``optimizer.lr``.
+    """
+    scored = [(_nearness(word, candidate), -place, candidate) for place, candidate in enumerate(allowed)]
+    score, _, found = max(scored, default=(0.0, 0, ""))
+    return f". Did you mean {found}?" if score >= 0.6 else ""
+
+
+def _nearness(word: str, candidate: str) -> float:
+    word, candidate = word.lower(), candidate.lower()
+    forms = {candidate} if "." in word else {candidate, candidate.rpartition(".")[2]}
+    ratios = [difflib.SequenceMatcher(None, word, form).ratio() for form in forms]
+    starts = len(word) > 1 and any(form.startswith(word) for form in forms)
+    return max([*ratios, 0.65 if starts else 0.0])
 
 
 def translate(error: Exception, config_name: str, overrides: Sequence[str]) -> Exception:
-    """Hydra's error as a UserError, or the error itself where it is not about the command line."""
+    """Hydra's error as a UserError, or the error itself where it is not about the command line or ``conf/``."""
     from hydra.errors import HydraException
 
     if isinstance(error, UserError):
         return error
     if isinstance(error, OmegaConfBaseException):
-        return translate_omegaconf(error)
-    if not isinstance(error, (HydraException, ValueError)):
-        return error
-    explained = next(_override_mistakes(config_name, overrides), None) or _other(error, config_name, overrides)
-    return UserError(explained)
+        return translate_omegaconf(error, overrides)
+    if isinstance(error, yaml.YAMLError):
+        return UserError(f"conf/: {_one_line(error)}")
+    if isinstance(error, HydraException) or (isinstance(error, ValueError) and _raised_by_hydra(error)):
+        return UserError(_composition(error, config_name, overrides))
+    return error
 
 
-def translate_omegaconf(error: OmegaConfBaseException) -> UserError:
+def _raised_by_hydra(error: Exception) -> bool:
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith("hydra.")
+
+
+def _one_line(error: object) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip() and "See http" not in line)
+
+
+def translate_omegaconf(error: OmegaConfBaseException, overrides: Sequence[str] = ()) -> UserError:
     """A missing value, or an interpolation that leads nowhere."""
     key = getattr(error, "full_key", None) or "configuration"
     reason = str(error).splitlines()[0]
+    given = next((text for text in overrides if text.lstrip("+").startswith(f"{key}=")), key)
     if "Missing mandatory value" in reason:
         return UserError(f"{key}: must be given, e.g. {key}=...")
-    return UserError(f"{key}: {reason[0].lower()}{reason[1:]}")
+    if match := re.search(r"Environment variable '(\w+)' not found", reason):
+        return UserError(f"{given}: the environment variable {match[1]} is not set; set it, or write the value itself")
+    if match := re.search(r"Interpolation key '([^']+)' not found", reason):
+        return UserError(f"{given}: ${{{match[1]}}} names no key; `--cfg job` shows all")
+    return UserError(f"{given}: {reason[0].lower()}{reason[1:]}")
 
 
-def translate_validation(error: ValidationError, schema: type[BaseModel], plain: Mapping[str, Any]) -> str:
-    """Pydantic's first error, and how many more there are."""
+def translate_validation(
+    error: ValidationError, schema: type[BaseModel], plain: Mapping[str, Any], overrides: Sequence[str] = ()
+) -> str:
+    """Pydantic's first error, where it comes from, and how many more there are."""
     first = error.errors()[0]
-    location = [part for part in first["loc"] if not isinstance(part, str) or "[" not in part]
+    location, value = first["loc"], first["input"]
     key = ".".join(map(str, location))
-    value, kind, context = first["input"], first["type"], first.get("ctx", {})
-    more = f" (and {error.error_count() - 1} more mistakes)" if error.error_count() > 1 else ""
+    line = _validation(first, schema, location, key, value)
+    experiment = next((text for text in overrides if text.startswith("experiment=")), "")
+    if experiment and not any(text.lstrip("+").startswith(key.split(".")[0]) for text in overrides):
+        line += f" ({experiment} sets it)"
+    more = error.error_count() - 1
+    return line + (f" (and {more} more mistake{'s' if more > 1 else ''})" if more else "")
+
+
+def _validation(first: Any, schema: type[BaseModel], location: Sequence[Any], key: str, value: Any) -> str:
+    kind = first["type"]
+    parent, inside = ".".join(map(str, location[:-1])), f" in {location[0]}" if len(location) > 1 else ""
     if kind == "extra_forbidden":
-        allowed = _keys(schema, location[:-1])
-        return f"{key}={_show(value)}: there is no such key; keys{_in(location)}: {', '.join(allowed)}" + nearest(str(location[-1]), allowed) + more
+        return _no_such_key(f"{key}={show(value)}", parent, str(location[-1]), _keys(schema, location[:-1]))
     if kind == "missing":
-        return f"{key}: must be given{_in(location)}, e.g. {key}=..." + more
-    return f"{key}={_show(value)}: must be {_demand(kind, context, value, first['msg'])}" + more
+        return _group_missing(key) if key in config_groups() else f"{key}: must be given{inside}, e.g. {key}=..."
+    return f"{key}={show(value)}: must be {_demand(kind, first.get('ctx', {}), value, first['msg'])}"
+
+
+def _group_missing(group: str) -> str:
+    options = config_groups()[group]
+    example = "scnet" if group == "model" else options[0]
+    return f"{group} must be given, e.g. {group}={example}; {_plural(group)}: {', '.join(options)}"
+
+
+def _plural(group: str) -> str:
+    return {"data": "data", "mix": "mixes", "loss": "losses"}.get(group, f"{group}s")
+
+
+def _no_such_key(given: str, parent: str, name: str, keys: Iterable[str]) -> str:
+    keys = list(keys)
+    shown = [key for key in keys if key not in HIDDEN]
+    listed = f"{f' in {parent}' if parent else ''}: {', '.join(shown)}" if shown else f"{f' in {parent}' if parent else ''}: none"
+    near = nearest(name, [key for key in keys if key not in HIDDEN])
+    if near and parent:
+        near = near.replace("mean ", f"mean {parent}.")
+    return f"{given}: there is no such key; keys{listed}{near}"
 
 
 def _demand(kind: str, context: Mapping[str, Any], value: Any, message: str) -> str:
     if kind in ("literal_error", "enum"):
         allowed = [word.strip("'") for word in re.split(r", | or ", context["expected"])]
         return f"one of {', '.join(allowed)}" + nearest(str(value), allowed)
+    if kind in ("too_long", "too_short"):
+        return f"a list of {context.get('min_length', context.get('max_length'))}"
     bound = next((name for name in BOUNDS if name in context), None)
     if bound:
-        return f"{BOUNDS[bound]} {context[bound]:g}" if isinstance(context[bound], float) else f"{BOUNDS[bound]} {context[bound]}"
-    if kind in ("too_long", "too_short"):
-        return f"of another length ({message})"
+        return f"{BOUNDS[bound]} {show(context[bound])}"
     return WORDS.get(kind, message[0].lower() + message[1:])
 
 
-def _show(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if isinstance(value, (bool, type(None))) else str(value)
-
-
-def _in(location: Sequence[Any]) -> str:
-    return f" in {'.'.join(map(str, location[:-1]))}" if len(location) > 1 else ""
+def show(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(show, value))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
@@ -93,73 +159,106 @@ def _keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
     return [field.alias or name for name, field in schema.model_fields.items()]
 
 
-def _override_mistakes(config_name: str, overrides: Sequence[str]) -> Iterator[str]:
-    """What is wrong with each override by itself: grammar, and words that name no option of their group."""
+@lru_cache
+def config_groups() -> dict[str, list[str]]:
+    """Every config group in conf/ with its options; those of ``experiment`` stand in folders."""
+    groups = {}
+    for folder in sorted(path for path in CONF.iterdir() if path.is_dir()):
+        files = folder.rglob("*.yaml")
+        groups[folder.name] = sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
+    return groups
+
+
+def check_overrides(overrides: Sequence[str], *, multirun: bool = False) -> None:
+    """Check each override by itself: its grammar, and words that name no option of their group.
+
+    Raises:
+        UserError: the first mistake, in one line.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     parser = OverridesParser.create()
-    groups = config_groups()
-    for text in overrides:
+    for place, text in enumerate(overrides):
         try:
             override = parser.parse_override(text)
-        except HydraException as error:
-            yield f"{text}: cannot be read ({_grammar(text, str(error))}); write key=value, quote special characters: 'key=\"a,b\"'"
-            continue
+        except HydraException:
+            following = overrides[place + 1] if place + 1 < len(overrides) else ""
+            raise UserError(f"{text or repr(text)}: {_unreadable(text, following)}") from None
         key = override.key_or_group
         if not key:
-            yield f"{text}: has no key; write key=value"
-        elif key in groups and override.is_sweep_override() is False and isinstance(value := override.value(), (str, int, float)):
-            options = groups[key]
-            if str(value) not in options and not (key == "experiment" and value is None):
-                plural = key if key in ("data", "experiment") else f"{key}s"
-                yield f"{text}: there is no such {key}; {plural}: {', '.join(options) or 'none'}" + nearest(str(value), options)
+            raise UserError(f"{text}: has no key; write key=value")
+        if override.is_sweep_override() and not multirun:
+            raise UserError(f"{text}: several values need -m (one run each); for a list write '{key}=[a,b]'")
+        if key in config_groups() and not override.is_delete():
+            _check_group(text, key, override)
 
 
-def _grammar(text: str, message: str) -> str:
-    lines = [line for line in message.splitlines() if line and not line.startswith(("See http", "Error parsing"))]
-    return "no =" if "missing EQUAL" in message else (lines[0] if lines else "bad grammar")
+def _check_group(text: str, group: str, override: Any) -> None:
+    options = config_groups()[group]
+    plural = _plural(group)
+    if override.is_sweep_override():
+        if not override.is_discrete_sweep():
+            return
+        values = [str(word).strip("'\"") for word in override.sweep_string_iterator()]
+    else:
+        value = override.value()
+        if isinstance(value, dict):
+            return  # merged into the group's keys
+        if isinstance(value, list):
+            raise UserError(f"{text}: must be one word; {plural}: {', '.join(options)}")
+        values = [show(value)]
+    for value in values:
+        if value == "null":
+            raise UserError(f"{text}: must be one of {', '.join(options)}; for none leave {group}= away")
+        if value not in options:
+            known = f"{plural}: {', '.join(options)}"
+            raise UserError(f"{text}: there is no such {group}; {known}{nearest(value, options)}")
 
 
-def config_groups() -> dict[str, list[str]]:
-    """Every config group in conf/ with its options, ``experiment`` with those in its folders."""
-    from paperzoo.config.loading import CONF
+def _unreadable(text: str, following: str) -> str:
+    """Why Hydra's grammar does not take a word, and what to write instead."""
+    key, equals, value = text.partition("=")
+    if not text:
+        return "is empty; write key=value"
+    if not key:
+        return "has no key; write key=value without spaces"
+    if equals:
+        opened = next((pair for pair in BRACKETS if value.count(pair[0]) != value.count(pair[1])), None)
+        if opened:
+            return f"the value cannot be read, {opened[0]} and {opened[1]} do not match"
+        return f"the value cannot be read; quote it twice: '{key}=\"{value}\"'"
+    if following.startswith("=") or text.endswith(":"):
+        return f"has no =; write {text.rstrip(':')}=value without spaces"
+    groups = config_groups()
+    if text in groups:
+        return f"has no =; write {text}=option, e.g. {text}={groups[text][0]}"
+    choices = {option: f"{group}={option}" for group in reversed(groups) for option in groups[group]}
+    found = difflib.get_close_matches(text.lower(), list(choices), n=1, cutoff=0.75)
+    return "has no =; write key=value" + (f". Did you mean {choices[found[0]]}?" if found else "")
 
-    groups = {}
-    for folder in sorted(path for path in CONF.iterdir() if path.is_dir()):
-        groups[folder.name] = sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml"))
-    return groups
 
-
-def _other(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
+def _composition(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
     """What only the whole composition shows."""
     text = str(error)
-    groups = config_groups()
     if match := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(match[1], config_name, overrides)
-    if match := re.search(r"You must specify '([^']+)'", text):
-        options = ", ".join(groups.get(match[1], []))
-        return f"{match[1]} must be given, e.g. {match[1]}={'scnet' if match[1] == 'model' else '...'}; {match[1]}s: {options}"
+    if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
+        return _unknown_key(match[1], config_name, overrides)
+    if match := re.search(r"looks like a config group override, but config group '([^']+)'", text):
+        return _unknown_key(match[1], config_name, overrides)
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"+{match[1]}: is there already; leave the + away to change it"
-    if match := re.search(r"Cannot find primary config '([^']+)'", text):
-        return f"--config-name={match[1]}: there is no such configuration in conf/; leave it away"
-    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        return f"{match[1]}: several values need -m (one run each); for a list write key=[a,b]"
-    if match := re.search(r"Could not delete from config\. (.*)", text):
-        return f"~: {match[1]}"
-    return " ".join(line.strip() for line in text.splitlines() if line.strip() and "See http" not in line)
+    return _one_line(text)
 
 
 def _unknown_key(key: str, config_name: str, overrides: Sequence[str]) -> str:
-    """A key that is not there: the keys beside it, and the nearest of all."""
+    """A key that is not there: the keys beside it, the nearest of them, and which option of its group has it."""
     from hydra import compose, initialize_config_dir
-
-    from paperzoo.config.loading import CONF
 
     given = next((text for text in overrides if text.lstrip("+~").split("=", 1)[0] == key), key)
     groups = config_groups()
-    rest = [text for text in overrides if text.split("=", 1)[0] in groups]
+    rest = [text for text in overrides if text.split("=", 1)[0] in groups and text != given]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             composed = compose(config_name, rest)
@@ -167,11 +266,24 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str]) -> str:
         return f"{given}: there is no such key"
     parent, _, name = key.rpartition(".")
     keys = list(_leaves(composed, ""))
-    beside = [leaf.removeprefix(f"{parent}.") for leaf in keys if leaf.startswith(f"{parent}.")] if parent else [*composed]
-    where = f" in {parent}" if parent and beside else ""
-    allowed = ", ".join(dict.fromkeys(leaf.split(".")[0] for leaf in beside or [*composed]))
-    candidates = [f"{parent}.{leaf}" for leaf in beside] if parent and beside else [*keys, *groups]
-    return f"{given}: there is no such key; keys{where}: {allowed}" + nearest(key, candidates)
+    if key.startswith("hydra."):
+        return f"{given}: Hydra has no such key; `--cfg hydra` shows its own"
+    if config_name == "train" and parent and parent.split(".")[0] in groups and parent.split(".")[0] not in composed:
+        return _group_missing(parent.split(".")[0])
+    beside = [leaf.removeprefix(f"{parent}.") for leaf in keys if parent and leaf.startswith(f"{parent}.")]
+    beside = [leaf for leaf in beside if "." not in leaf]
+    if not beside:
+        return f"{given}: there is no such key; keys: {', '.join(map(str, composed))}" + nearest(key, [*composed, *keys])
+    line = _no_such_key(given, parent, name, beside)
+    with_it = [option for option in groups.get(parent, []) if parent != "experiment" and name in _keys_of(parent, option)]
+    return line + (f" ({name} goes with {parent}={' or '.join(with_it)})" if with_it else "")
+
+
+def _keys_of(group: str, option: str) -> set[str]:
+    """The keys that an option of a group has, those of the option that it builds on included."""
+    content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text()) or {}
+    inherited = [_keys_of(group, base) for base in content.pop("defaults", []) if isinstance(base, str)]
+    return set(content).union(*inherited)
 
 
 def _leaves(node: Any, prefix: str) -> Iterator[str]:

@@ -1,10 +1,13 @@
 """A Hydra program with a typed configuration, one line for a mistake, and exit codes that mean something."""
 
+import argparse
 import functools
 import os
+import re
 import sys
-from collections.abc import Callable
-from typing import Any
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from omegaconf import DictConfig
 
@@ -12,6 +15,7 @@ from paperzoo.config import loading, messages
 from paperzoo.errors import Interrupted, UserError
 
 Task = Callable[[Any], object]
+FLAGS = "--help, --cfg job, --resolve, -m, -sc"
 
 
 def program(config_name: str) -> Callable[[Task], Callable[[], None]]:
@@ -28,12 +32,12 @@ def program(config_name: str) -> Callable[[Task], Callable[[], None]]:
             try:
                 _run(task, config_name, words)
             except UserError as error:
-                if "debug=true" in words:
-                    raise
-                print(f"error: {error}", file=sys.stderr)
+                _tell(error, debug=any(re.fullmatch(r"\+{0,2}debug=true", word, re.IGNORECASE) for word in words))
                 sys.exit(error.exit_code)
             except Interrupted as error:
                 sys.exit(error.exit_code)
+            except KeyboardInterrupt:  # before the run listens to signals itself, while torch is imported, say
+                sys.exit(130)
             except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -42,24 +46,31 @@ def program(config_name: str) -> Callable[[Task], Callable[[], None]]:
     return decorate
 
 
+def _tell(error: UserError, *, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    else:
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+
+
 def _run(task: Task, config_name: str, words: list[str]) -> None:
     import hydra
-    from hydra._internal.utils import get_args_parser
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own printing of errors takes several lines; ours takes one
-    parser = get_args_parser()
-    parser.error = _usage_error  # type: ignore[method-assign]
-    arguments = parser.parse_args(words)
-    if arguments.cfg == "job":
-        loading.compose(config_name, arguments.overrides)  # what is shown is valid, too
-    if arguments.multirun:
-        _refuse_multirun_on_many_devices(arguments.overrides)
+    arguments = _parse(words, config_name)
+    overrides = arguments.overrides
+    if not (arguments.shell_completion or arguments.config_dir):  # completion has words of its own, a folder options
+        messages.check_overrides(overrides, multirun=arguments.multirun)
+    if arguments.cfg == "job" and not arguments.config_dir:
+        loading.compose(config_name, overrides)  # what is shown is valid, too
+    if arguments.multirun and not arguments.config_dir:
+        _check_all(config_name, overrides)
 
     failures: list[Exception] = []
 
     def validated(composed: DictConfig) -> None:
         try:
-            task(loading.validate(composed, loading.SCHEMAS[config_name]))
+            task(loading.validate(composed, loading.SCHEMAS[config_name], overrides))
         except Exception as error:  # Hydra would print its own account of it
             failures.append(error)
 
@@ -67,23 +78,70 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
     try:
         run()
     except Exception as error:
-        raise messages.translate(error, config_name, arguments.overrides) from error
+        raise messages.translate(error, config_name, overrides) from error
     for error in failures[1:]:  # of a multirun: each is told, the others have run
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
     if failures:
         raise failures[0]
 
 
-def _usage_error(message: str) -> None:
-    raise UserError(f"{message}; options of the command itself: --help, --cfg job, --resolve, -m, -sc; all else is key=value")
+def _parse(words: list[str], config_name: str) -> argparse.Namespace:
+    """Hydra's arguments, options and overrides in any order; ``sys.argv`` is left in the order that Hydra reads."""
+    from hydra._internal.utils import get_args_parser
 
-
-def _refuse_multirun_on_many_devices(overrides: list[str]) -> None:
-    """The ranks that Lightning starts run the whole command line again: each would run the whole sweep."""
-    for text in overrides:
-        key, _, value = text.partition("=")
-        if (key == "trainer" and "ddp" in value) or (key == "trainer.devices" and value.strip() not in ("1", "")):
+    parser = get_args_parser()
+    parser.error = _usage_error  # type: ignore[method-assign,assignment]
+    arguments, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        raise UserError(f"{unknown[0]}: there is no such option; options: {FLAGS}; all else is key=value{_meant(unknown[0])}")
+    for option in ("config_name", "config_path", "experimental_rerun"):
+        if (value := getattr(arguments, option)) is not None:
             raise UserError(
-                f"-m with {text}: several runs on several devices each are not started from one process; start them one "
-                "after the other from a shell, or sweep with W&B agents"
+                f"--{option.replace('_', '-')}={value}: leave it away, this program composes conf/{config_name}.yaml; "
+                "configurations of your own go to conf/experiment/ and are chosen by experiment=<name>"
+            )
+    if arguments.resolve and not arguments.cfg:
+        raise UserError("--resolve: goes with --cfg job")
+    chosen = [f"--{name.replace('_', '-')}" for name in ("multirun", "cfg", "info", "shell_completion") if getattr(arguments, name)]
+    if len(chosen) > 1:
+        raise UserError(f"{' '.join(chosen)}: exclude each other; give one")
+    flags = [word for word in words if word not in arguments.overrides]
+    sys.argv[1:] = [*flags, *arguments.overrides]
+    return arguments
+
+
+def _usage_error(message: str) -> NoReturn:
+    raise UserError(f"{message}; options: {FLAGS}; all else is key=value")
+
+
+def _meant(word: str) -> str:
+    from paperzoo.config.schema import Config
+
+    keys = [
+        f"{group}.{name}"
+        for group, field in Config.model_fields.items()
+        for name in getattr(field.annotation, "model_fields", {})
+        if name not in ("name", "target")
+    ]
+    name = word.lstrip("-").split("=")[0].replace("-", "_")
+    near = messages.nearest(name, [*Config.model_fields, *keys])
+    return near.replace("?", "=...?")
+
+
+def _check_all(config_name: str, overrides: Sequence[str]) -> None:
+    """Check every run of a multirun before the first starts, where Hydra's own sweeper makes them."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    if any(text.lstrip("+").startswith("hydra") for text in overrides):
+        return
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    for job in BasicSweeper.split_arguments(parsed, None)[0]:
+        config = loading.compose(config_name, job)
+        trainer = getattr(config, "trainer", None)
+        if trainer and trainer.devices * trainer.num_nodes > 1:
+            # The ranks that Lightning starts run the whole command line again: each would run the whole sweep.
+            raise UserError(
+                f"-m with trainer={trainer.name}, trainer.devices={trainer.devices}: several runs on several devices each "
+                "are not started from one process; start them one after the other from a shell loop"
             )

@@ -7,7 +7,6 @@ the distribution is that of ``v2.RandomCrop(size, padding)`` and ``v2.RandomHori
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import v2
 
 from paperzoo.config.schema import Augment
 from paperzoo.randomness import generator
@@ -47,6 +46,19 @@ def crop_and_flip(images: Tensor, uniform: Tensor, augment: Augment) -> Tensor:
     return cropped.permute(0, 3, 1, 2)
 
 
-def normalise(images: Tensor, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 pixels to floats with the given mean and standard deviation per channel (of pixels in [0, 1])."""
-    return v2.functional.normalize(v2.functional.to_dtype(images, dtype, scale=True), mean, std, inplace=True)
+class Normalise:
+    """uint8 pixels to floats with the given mean and standard deviation per channel (of pixels in [0, 1]).
+
+    Equals torchvision's ``to_dtype(scale=True)`` and ``normalize`` in two passes over the batch instead of four, with
+    its constants kept on the device.
+    """
+
+    def __init__(self, mean: list[float], std: list[float], dtype: torch.dtype = torch.float32) -> None:
+        self.shift = torch.tensor(mean, dtype=dtype).view(-1, 1, 1) / torch.tensor(std, dtype=dtype).view(-1, 1, 1)
+        self.scale = 1 / (255 * torch.tensor(std, dtype=dtype).view(-1, 1, 1))
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 -> float."""
+        if self.scale.device != images.device:
+            self.scale, self.shift = self.scale.to(images.device), self.shift.to(images.device)
+        return torch.mul(images, self.scale).sub_(self.shift)

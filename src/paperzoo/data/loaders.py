@@ -158,5 +158,7 @@ class StreamLoader(Loader):
         order = self.order
         table = None
         if order.seed is not None:
-            table = torch.rand(len(images), 3, generator=generator("augment", order.seed, order.epoch, number, order.rank))
+            table = torch.rand(
+                len(images), 3, generator=generator("augment", order.seed, order.epoch, number, order.rank)
+            )
         return torch.stack(images), torch.tensor(labels), table

@@ -17,7 +17,7 @@ from torch import Tensor
 from paperzoo.config import build
 from paperzoo.config.schema import Data
 from paperzoo.data import splits
-from paperzoo.data.augment import crop_and_flip, normalise
+from paperzoo.data.augment import Normalise, crop_and_flip
 from paperzoo.data.fingerprint import fingerprint
 from paperzoo.data.images import CorruptImage, channels, open_image, to_pixels
 from paperzoo.data.loaders import Decoded, DecodingLoader, Loader, MemoryLoader, StreamLoader
@@ -60,7 +60,9 @@ class ImageData(L.LightningDataModule):
         rank, world_size: which part of a global batch this process takes.
     """
 
-    def __init__(self, config: Data, *, data_dir: str = "data", seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, config: Data, *, data_dir: str = "data", seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
         super().__init__()
         self.config = config
         self.data_dir = Path(data_dir)
@@ -156,10 +158,12 @@ class ImageData(L.LightningDataModule):
         images, labels, uniform = batch
         if uniform is not None:
             images = crop_and_flip(images, uniform, self.config.augment)
-        return normalise(images, self.mean, self.std, self._dtype()), labels
+        return self._normalise(images), labels
 
-    def _dtype(self) -> torch.dtype:
-        return torch.float64 if self.trainer is not None and self.trainer.precision == "64-true" else torch.float32
+    @cached_property
+    def _normalise(self) -> Normalise:
+        double = self.trainer is not None and self.trainer.precision == "64-true"
+        return Normalise(self.mean, self.std, torch.float64 if double else torch.float32)
 
     def _loader(self, name: str, batch_size: int, *, train: bool) -> Loader:
         part = self.parts[name]
@@ -202,7 +206,9 @@ class ImageData(L.LightningDataModule):
             parts["test"] = Part(source.test, np.arange(len(source.test)))
         else:
             if config.test is None:
-                raise UserError("data.test must be given, since the data has no test split: a number of images or a fraction")
+                raise UserError(
+                    "data.test must be given, since the data has no test split: a number of images or a fraction"
+                )
             rows, parts["test"] = self._hold_out(rows, config.test, "data.test")
         if source.val is not None:
             parts["val"] = Part(source.val, np.arange(len(source.val)))
@@ -214,7 +220,11 @@ class ImageData(L.LightningDataModule):
                 raise UserError(f"data.validation={config.validation:g}: with data.streaming=true, a number of images")
             parts["val"] = Part(source.train, np.arange(0))
         if config.limit_train:
-            rows = rows[splits.subset(source.train.labels[rows], config.limit_train, config.split_seed)] if len(rows) else rows
+            rows = (
+                rows[splits.subset(source.train.labels[rows], config.limit_train, config.split_seed)]
+                if len(rows)
+                else rows
+            )
         return {"train": Part(source.train, rows), "val": parts["val"], "test": parts["test"]}
 
     def _hold_out(self, rows: np.ndarray, amount: float, what: str) -> tuple[np.ndarray, Part]:
@@ -239,7 +249,9 @@ class ImageData(L.LightningDataModule):
 
     def _refuse_unless_skipped(self, where: str, error: CorruptImage) -> None:
         if self.config.on_error == "raise":
-            raise UserError(f"{where}: {error}; remove it, or set data.on_error=skip to leave such images out") from None
+            raise UserError(
+                f"{where}: {error}; remove it, or set data.on_error=skip to leave such images out"
+            ) from None
 
     def _fits(self) -> bool:
         """Whether to decode all of it into memory: as told, else if it takes a small part of what is free."""
@@ -255,12 +267,16 @@ class ImageData(L.LightningDataModule):
     def _common_size(self) -> int:
         width, height = self.first_size
         if width != height:
-            raise UserError(f"{self.first_where}: is {width}x{height}, not square; set data.image_size to the size to make them")
+            raise UserError(
+                f"{self.first_where}: is {width}x{height}, not square; set data.image_size to the size to make them"
+            )
         return width
 
     def _need_image_size(self) -> None:
         if self.config.image_size is None:
-            raise UserError(f"data.image_size must be given, since {self.config.name} is not kept in memory (data.in_memory)")
+            raise UserError(
+                f"data.image_size must be given, since {self.config.name} is not kept in memory (data.in_memory)"
+            )
         self.image_size = self.config.image_size
 
     def _decode(self, name: str, part: Part) -> None:

@@ -1,6 +1,7 @@
 """Which images make up which batch: a function of the seed and the epoch alone."""
 
 from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 

@@ -70,7 +70,9 @@ def image_folder(config: Data, data_dir: Path) -> Source:
     """
     root = Path(config.root or "").expanduser()
     if not root.is_dir():
-        raise UserError(f"data.root={config.root}: there is no such folder; give the folder that holds a folder per class")
+        raise UserError(
+            f"data.root={config.root}: there is no such folder; give the folder that holds a folder per class"
+        )
     has_splits = (root / "train").is_dir()
     classes = _class_folders(root / "train" if has_splits else root)
 
@@ -90,7 +92,9 @@ def image_folder(config: Data, data_dir: Path) -> Source:
         if folder.is_dir():
             unknown = [extra for extra in _class_folders(folder) if extra not in classes]
             if unknown:
-                raise UserError(f"{folder / unknown[0]}: a class that {root / 'train'} does not have; classes: {_few(classes)}")
+                raise UserError(
+                    f"{folder / unknown[0]}: a class that {root / 'train'} does not have; classes: {_few(classes)}"
+                )
             others[name] = split(folder)
     train = _not_empty(split(root / "train"), classes, root / "train")
     return Source(classes, train, others.get("val"), others.get("test"), version)
@@ -100,21 +104,27 @@ def _class_folders(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(names) < 2:
         found = f"holds one folder, {names[0]}" if names else "holds no folders"
-        raise UserError(f"{folder}: {found}; images are expected as {folder}/<class>/<image>, with at least two classes")
+        raise UserError(
+            f"{folder}: {found}; images are expected as {folder}/<class>/<image>, with at least two classes"
+        )
     return names
 
 
 def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+    return sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+    )
 
 
 def _not_empty(split: Split, classes: Sequence[str], folder: Path) -> Split:
     counts = np.bincount(split.labels, minlength=len(classes))
     empty = [name for name, count in zip(classes, counts, strict=True) if not count]
     if empty:
-        raise UserError(f"{folder / empty[0]}: holds no images ({', '.join(sorted(SUFFIXES))}); add some or remove the folder")
+        raise UserError(
+            f"{folder / empty[0]}: holds no images ({', '.join(sorted(SUFFIXES))}); add some or remove the folder"
+        )
     return split
 
 
@@ -156,11 +166,15 @@ def _load(place: str, split: str, streaming: bool = False) -> Any:
     if not Path(place).is_dir():
         _need_network(place)
     elif not any(Path(place).rglob("*.parquet")):
-        raise UserError(f"{place}: holds no Parquet files; a folder of images is loaded with data=image_folder data.root={place}")
+        raise UserError(
+            f"{place}: holds no Parquet files; a folder of images is loaded with data=image_folder data.root={place}"
+        )
     try:
         part = datasets.load_dataset(place, split=split, streaming=streaming)
     except Exception as error:  # datasets raises many kinds, its reader's own among them
-        raise UserError(f"{place}: split {split} cannot be loaded ({_reason(error)}); {_what_to_do(place, error)}") from None
+        raise UserError(
+            f"{place}: split {split} cannot be loaded ({_reason(error)}); {_what_to_do(place, error)}"
+        ) from None
     for name, feature in (part.features or {}).items():
         if isinstance(feature, ImageFeature):
             part = part.cast_column(name, ImageFeature(decode=False))  # bytes: we decode once, in our own way
@@ -170,7 +184,9 @@ def _load(place: str, split: str, streaming: bool = False) -> Any:
 def _need_network(place: str) -> None:
     """The hub's own client tries for minutes before it gives up."""
     if "/" not in place or place.startswith((".", "/", "~")):
-        raise UserError(f"data.path={place}: there is no such folder; give one that holds Parquet files, or a hub name such as ylecun/mnist")
+        raise UserError(
+            f"data.path={place}: there is no such folder; give one that holds Parquet files, or a hub name such as ylecun/mnist"
+        )
     try:
         socket.create_connection(("huggingface.co", 443), timeout=3).close()
     except OSError:
@@ -201,14 +217,19 @@ def _columns(features: Any, config: Data, place: str) -> tuple[str, str]:
     labels = [name for name in names if isinstance(features[name], ClassLabel)]
     labels = labels or [name for name in names if name in ("label", "labels", "class", "target")]
     found = []
-    for key, given, guess in (("image_column", config.image_column, images), ("label_column", config.label_column, labels)):
+    for key, given, guess in (
+        ("image_column", config.image_column, images),
+        ("label_column", config.label_column, labels),
+    ):
         if given is not None and given not in names:
             near = difflib.get_close_matches(given, names, n=1)
             hint = f". Did you mean {near[0]}?" if near else ""
             raise UserError(f"data.{key}={given}: {place} has no such column; columns: {', '.join(names)}{hint}")
         if given is None and len(guess) != 1:
             why = "none" if not guess else f"several ({', '.join(guess)})"
-            raise UserError(f"{place}: {why} of its columns is the {key.split('_')[0]}; set data.{key} to one of {', '.join(names)}")
+            raise UserError(
+                f"{place}: {why} of its columns is the {key.split('_')[0]}; set data.{key} to one of {', '.join(names)}"
+            )
         found.append(given or guess[0])
     return found[0], found[1]
 
@@ -266,7 +287,9 @@ def _streamed(place: str, config: Data) -> Source:
     image, label = _columns(stream.features, config, place)
     feature = stream.features[label]
     if not isinstance(feature, ClassLabel):
-        raise UserError(f"{place}: data.streaming=true needs a ClassLabel column, {label} is {feature}; set streaming=false")
+        raise UserError(
+            f"{place}: data.streaming=true needs a ClassLabel column, {label} is {feature}; set streaming=false"
+        )
     if not config.test_split:
         raise UserError("data.streaming=true: needs data.test_split, no test can be held out of a stream")
     known = (stream.info.splits or {}).get(config.train_split)
@@ -283,17 +306,19 @@ def _streamed(place: str, config: Data) -> Source:
             part = part.shuffle(seed=seed % 2**32, buffer_size=SHUFFLE_BUFFER)
         return ((_bytes(row[image]), int(row[label])) for row in part.take(take))
 
-    nothing = Split(lambda _: b"", np.empty(0, dtype=np.int64), lambda row: f"{place}, split {config.train_split}, row {row}")
+    nothing = Split(
+        lambda _: b"", np.empty(0, dtype=np.int64), lambda row: f"{place}, split {config.train_split}, row {row}"
+    )
     return Source(
         list(feature.names),
         nothing,
         test=_split(test, image, label, int, f"{place}, split {config.test_split}"),
-        version=lambda: fingerprint([config.hub or config.path, str(stream.info.version), length, _encoded_sizes(test, image)]),
+        version=lambda: fingerprint(
+            [config.hub or config.path, str(stream.info.version), length, _encoded_sizes(test, image)]
+        ),
         stream=Stream(rows, length),
     )
 
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
-
-

@@ -7,7 +7,9 @@ import numpy as np
 from paperzoo.errors import UserError
 
 
-def hold_out(labels: np.ndarray, amount: float, seed: int, classes: Sequence[str], what: str) -> tuple[np.ndarray, np.ndarray]:
+def hold_out(
+    labels: np.ndarray, amount: float, seed: int, classes: Sequence[str], what: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices kept and indices held out, both sorted, with each class's share preserved.
 
     Args:
@@ -28,7 +30,9 @@ def hold_out(labels: np.ndarray, amount: float, seed: int, classes: Sequence[str
         members = np.flatnonzero(labels == label)
         if share >= len(members):
             name = classes[int(label)]
-            raise UserError(f"{what}={amount:g}: class {name} has {len(members)} image(s), none would be left to train on")
+            raise UserError(
+                f"{what}={amount:g}: class {name} has {len(members)} image(s), none would be left to train on"
+            )
         held[generator.permutation(members)[:share]] = True
     return np.flatnonzero(~held), np.flatnonzero(held)
 
@@ -41,7 +45,8 @@ def subset(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
     generator = np.random.default_rng(seed)
     parts = shares([int((labels == label).sum()) for label in present], count)
     chosen = [
-        generator.permutation(np.flatnonzero(labels == label))[:part] for label, part in zip(present, parts, strict=True)
+        generator.permutation(np.flatnonzero(labels == label))[:part]
+        for label, part in zip(present, parts, strict=True)
     ]
     return np.sort(np.concatenate(chosen))
 

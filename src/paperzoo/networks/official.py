@@ -47,7 +47,9 @@ def unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
         UserError: it is no mapping, or holds something else than tensors.
     """
     if not isinstance(state_dict, Mapping):
-        raise UserError(f"the weights are a {type(state_dict).__name__}, where a mapping of names to tensors was expected")
+        raise UserError(
+            f"the weights are a {type(state_dict).__name__}, where a mapping of names to tensors was expected"
+        )
     for wrapper in WRAPPERS:
         inner = state_dict.get(wrapper)
         if isinstance(inner, Mapping):

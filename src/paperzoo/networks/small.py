@@ -39,6 +39,10 @@ class SmallNet(nn.Module):
         UserError: the depth is not 9n + 2, or a number is below 1.
     """
 
+    layer1: nn.Module
+    layer2: nn.Module
+    layer3: nn.Module
+
     def __init__(
         self,
         block: BlockFactory,
@@ -67,7 +71,8 @@ class SmallNet(nn.Module):
             layers = []
             for index in range(blocks):
                 stride = 2 if stage and not index else 1
-                layers.append(block(chans, planes << stage, stride, _shortcut(chans, planes << stage, stride, norm_layer), norm_layer))
+                shortcut = _shortcut(chans, planes << stage, stride, norm_layer)
+                layers.append(block(chans, planes << stage, stride, shortcut, norm_layer))
                 chans = (planes << stage) * EXPANSION
             self.add_module(f"layer{stage + 1}", nn.Sequential(*layers))
             self.feature_info.append({"num_chs": chans, "reduction": 2**stage, "module": f"layer{stage + 1}"})
@@ -81,8 +86,8 @@ class SmallNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-            if zero_init_last and hasattr(module, "zero_init_last"):
-                module.zero_init_last()
+            if zero_init_last and callable(start := getattr(module, "zero_init_last", None)):
+                start()
 
     def get_classifier(self, name_only: bool = False) -> nn.Module | str:
         """The last layer, or its name."""
@@ -125,7 +130,7 @@ def small(name: str, block: BlockFactory, pretrained: bool = False, **options: A
 
 
 def small_configs(name: str) -> Any:
-    """timm's description of a small network; there are no weights to download."""
+    """What timm knows of about a small network; there are no weights to download."""
     config = {"url": "", "num_classes": 10, "input_size": (3, 32, 32), "first_conv": "conv1", "classifier": "fc"}
     return generate_default_cfgs({name: config})
 

@@ -57,7 +57,9 @@ def find(runs_dir: Path, run: str) -> Path:
         return Path(run)
     match = ID.fullmatch(run)
     if not match:
-        raise UserError(f"run={run}: neither a run folder nor a run id such as 3f2a9c01de-1; `python src/runs.py` lists them")
+        raise UserError(
+            f"run={run}: neither a run folder nor a run id such as 3f2a9c01de-1; `python src/runs.py` lists them"
+        )
     identity, attempt = match["identity"], match["attempt"]
     parents = [path for path in sorted(runs_dir.glob(f"*/{identity}*")) if path.is_dir()]
     if not parents:

@@ -11,7 +11,9 @@ from paperzoo.errors import UserError
 from paperzoo.runs import compare, folders, record
 from paperzoo.runs.record import Record
 
-TOLERANCE = 0.02  # relative, where platform or versions differ: accuracies of a small test split move by its last digits
+TOLERANCE = (
+    0.02  # relative, where platform or versions differ: accuracies of a small test split move by its last digits
+)
 BIT_BY_BIT = ("torch", "numpy", "torchvision", "timm", "pytorch-lightning", "pillow", "python")
 
 

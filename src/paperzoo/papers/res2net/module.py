@@ -1,11 +1,10 @@
-"""Res2Net's module."""
+"""Res2Net's module; importing its package has registered the networks."""
 
 from typing import Any
 
 import timm
 from torch import nn
 
-import paperzoo.papers.res2net  # registers the networks
 from paperzoo.tasks.classification import Classification
 
 

@@ -25,7 +25,7 @@ def hierarchical_bottleneck(
     scale: int,
     base_width: int,
 ) -> nn.Module:
-    """Splits x_1 ... x_s: y_1 = x_1, y_2 = K_2(x_2), y_i = K_i(x_i + y_(i-1)) (Eq. 1; the last split plays x_1 in code).
+    """Splits x_1 ... x_s: y_1 = x_1, y_2 = K_2(x_2), y_i = K_i(x_i + y_(i-1)) (Eq. 1; in code the last is x_1).
 
     Each split has floor(planes * base_width / 64) channels.
 
@@ -34,8 +34,8 @@ def hierarchical_bottleneck(
     """
     if scale < 1 or planes * base_width < 64:
         raise UserError(
-            f"model.scale={scale}, model.base_width={base_width}: a split of floor({planes} * base_width / 64) channels "
-            "needs at least one, and there must be a split"
+            f"model.scale={scale}, model.base_width={base_width}: a split of floor({planes} * base_width / 64)"
+            " channels needs at least one, and there must be a split"
         )
     return Bottle2neck(chans, planes, stride, downsample, base_width=base_width, scale=scale, norm_layer=norm_layer)
 

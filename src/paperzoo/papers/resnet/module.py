@@ -1,11 +1,10 @@
-"""ResNet's module."""
+"""ResNet's module; importing its package has registered the networks."""
 
 from typing import Any
 
 import timm
 from torch import nn
 
-import paperzoo.papers.resnet  # registers the networks
 from paperzoo.tasks.classification import Classification
 
 

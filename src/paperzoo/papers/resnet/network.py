@@ -11,9 +11,7 @@ from paperzoo.networks.small import Norm, small, small_configs
 default_cfgs = small_configs("resnet_small")
 
 
-def bottleneck(
-    chans: int, planes: int, stride: int, downsample: nn.Module | None, norm_layer: Norm
-) -> nn.Module:
+def bottleneck(chans: int, planes: int, stride: int, downsample: nn.Module | None, norm_layer: Norm) -> nn.Module:
     """A bottleneck (Sec. 4.1, Fig. 5 right), with the stride on its 3x3 convolution as in timm and torchvision."""
     return Bottleneck(chans, planes, stride, downsample, norm_layer=norm_layer)
 

@@ -1,11 +1,10 @@
-"""ResNeXt's module."""
+"""ResNeXt's module; importing its package has registered the networks."""
 
 from typing import Any
 
 import timm
 from torch import nn
 
-import paperzoo.papers.resnext  # registers the networks
 from paperzoo.tasks.classification import Classification
 
 

@@ -26,7 +26,7 @@ def aggregated_bottleneck(
     cardinality: int,
     base_width: int,
 ) -> nn.Module:
-    """y = x + sum over C paths of T_i(x) (Eq. 2), as one grouped convolution (Fig. 3c).
+    """A sum of C paths, y = x + sum_i T_i(x) (Eq. 2), as one grouped convolution (Fig. 3c).
 
     Each path has floor(planes * base_width / 64) channels.
 
@@ -35,8 +35,8 @@ def aggregated_bottleneck(
     """
     if cardinality < 1 or planes * base_width < 64:
         raise UserError(
-            f"model.cardinality={cardinality}, model.base_width={base_width}: a path of floor({planes} * base_width / 64) "
-            "channels needs at least one, and there must be a path"
+            f"model.cardinality={cardinality}, model.base_width={base_width}: a path of {planes} * base_width // 64"
+            " channels needs at least one, and there must be a path"
         )
     return Bottleneck(
         chans, planes, stride, downsample, cardinality=cardinality, base_width=base_width, norm_layer=norm_layer

@@ -1,16 +1,15 @@
-"""SCNet's module."""
+"""SCNet's module; importing its package has registered the networks."""
 
 from typing import Any
 
 import timm
 from torch import nn
 
-import paperzoo.papers.scnet  # registers the networks
 from paperzoo.tasks.classification import Classification
 
 
 class SCNet(Classification):
-    """Liu et al., 2020: a convolution that weighs its responses by a wider, pooled view improves at no extra parameters.
+    """Liu et al., 2020: a convolution that weighs its responses by a wider, pooled view gains at no parameter.
 
     ``pooling_rate`` is r, ``identity`` and ``pooling`` are the paper's ablations of the calibration; ``depth`` and
     ``width`` are of the small network alone.

@@ -10,7 +10,13 @@ from torch import nn
 from paperzoo.networks.small import Norm, small, small_configs
 from paperzoo.papers.scnet.scconv import SCBottleneck
 
-_CFG = {"num_classes": 1000, "input_size": (3, 224, 224), "pool_size": (7, 7), "first_conv": "conv1", "classifier": "fc"}
+_CFG: dict[str, Any] = {
+    "num_classes": 1000,
+    "input_size": (3, 224, 224),
+    "pool_size": (7, 7),
+    "first_conv": "conv1",
+    "classifier": "fc",
+}
 _V1D = _CFG | {"first_conv": "conv1.0"}
 
 default_cfgs = small_configs("scnet_small") | generate_default_cfgs(
@@ -29,13 +35,13 @@ def _create(variant: str, layers: tuple[int, ...], pretrained: bool, options: di
 
 def _split(options: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The block's options (``pooling_rate``, ``identity``, ``pooling``), and the network's."""
-    own = {key: options[key] for key in ("pooling_rate", "identity", "pooling") if key in options}
+    own = {key: value for key, value in options.items() if key in ("pooling_rate", "identity", "pooling")}
     return own, {key: value for key, value in options.items() if key not in own}
 
 
 @register_model
 def scnet50(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """SCNet-50: 25,564,584 parameters; options pooling_rate=4, identity=True, pooling="avg" and those of timm's ResNet."""
+    """SCNet-50: 25,564,584 parameters; takes pooling_rate=4, identity=True, pooling="avg" and timm's options."""
     return _create("scnet50", (3, 4, 6, 3), pretrained, kwargs)
 
 

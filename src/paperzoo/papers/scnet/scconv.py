@@ -92,11 +92,13 @@ class SCConv(nn.Module):
         super().__init__()
         if inplanes != planes or padding != dilation:
             raise UserError(
-                f"SCConv with inplanes={inplanes}, planes={planes}, padding={padding}, dilation={dilation}: planes must "
-                "equal inplanes and padding must equal dilation, since X1 and K2's response are added"
+                f"SCConv with inplanes={inplanes}, planes={planes}, padding={padding}, dilation={dilation}: planes must"
+                " equal inplanes and padding must equal dilation, since X1 and K2's response are added"
             )
         self.identity = identity
-        place = {key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None}
+        place: dict[str, Any] = {
+            key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None
+        }
 
         def kernel(stride: int = 1) -> list[nn.Module]:
             conv = nn.Conv2d(planes, planes, 3, stride, padding, dilation, groups, bias=False, **place)
@@ -117,10 +119,12 @@ class SCConv(nn.Module):
     def _demand_statistics(self, x: Tensor) -> None:
         """Batch normalisation cannot train on one number per channel: say what to change."""
         pool, _, norm = self.k2
-        if self.training and len(x) == 1 and isinstance(norm, _BatchNorm) and pool.size(x) == (1, 1):
+        if not (self.training and len(x) == 1 and isinstance(norm, _BatchNorm) and isinstance(pool, Pool)):
+            return
+        if pool.size(x) == (1, 1):
             raise UserError(
-                f"SCConv: maps of {x.shape[-2]}x{x.shape[-1]} are pooled to 1x1, and a batch of 1 leaves batch normalisation "
-                "one number per channel to train on; use a batch of at least 2, larger images or a smaller pooling rate"
+                f"SCConv: maps of {x.shape[-2]}x{x.shape[-1]} are pooled to 1x1: a batch of 1 leaves BatchNorm"
+                " one number per channel; train on a batch of at least 2, larger images or a smaller pooling rate"
             )
 
 
@@ -173,7 +177,9 @@ class SCBottleneck(nn.Module):
         if half < 1:
             raise UserError(f"planes={planes}: a self-calibrated bottleneck needs at least 2, one for each half")
         dilation = first_dilation or dilation
-        place = {key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None}
+        place: dict[str, Any] = {
+            key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None
+        }
         pools = pool_stride and stride > 1
         inner = 1 if pools else stride
 
@@ -182,7 +188,8 @@ class SCBottleneck(nn.Module):
         self.conv1_b = nn.Conv2d(inplanes, half, 1, bias=False, **place)
         self.bn1_b = norm_layer(half, **place)
         self.k1 = nn.Sequential(
-            nn.Conv2d(half, half, 3, inner, dilation, dilation, cardinality, bias=False, **place), norm_layer(half, **place)
+            nn.Conv2d(half, half, 3, inner, dilation, dilation, cardinality, bias=False, **place),
+            norm_layer(half, **place),
         )
         self.scconv = SCConv(
             half, half, inner, dilation, dilation, cardinality, pooling_rate, norm_layer,
@@ -197,8 +204,8 @@ class SCBottleneck(nn.Module):
 
     def zero_init_last(self) -> None:
         """Start the residual branch at zero; timm's ResNet asks for it unless told otherwise."""
-        if getattr(self.bn3, "weight", None) is not None:
-            nn.init.zeros_(self.bn3.weight)
+        if isinstance(gain := getattr(self.bn3, "weight", None), Tensor):
+            nn.init.zeros_(gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inplanes, H, W) -> (B, planes * 4, H / stride, W / stride)."""
