@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 WORKERS ?= auto
 
-.PHONY: help setup train test lint types contracts check lock benchmarks clean
+.PHONY: help setup train test soak lint types contracts check lock benchmarks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ train: $(READY) ## train SCNet on the embedded data; make train ARGS="model=res2
 
 test: $(READY) ## run the tests; make test ARGS="tests/data -k crop"
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+soak: $(READY) ## kill and resume runs 200 times on one rank and on two, and compare (about 20 minutes)
+	@$(BIN)/python tests/runs/soak.py trials=200 ranks=1 && $(BIN)/python tests/runs/soak.py trials=200 ranks=2
 
 check: lint types contracts ## lint, types and import contracts
 

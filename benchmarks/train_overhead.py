@@ -116,7 +116,8 @@ def measure(name: str, overrides: list[str], repeats: int) -> None:
     ratios = [x[0] / x[1] for x in seconds]
     cost = [1000 * (x[1] - x[0]) / steps for x in seconds]
     print(
-        f"\n{name}: {steps} steps of {config.data.batch_size} images, {repeats} repeats, {torch.get_num_threads()} threads"
+        f"\n{name}: {steps} steps of {config.data.batch_size} images, {repeats} repeats, "
+        f"{torch.get_num_threads()} threads"
     )
     print(f"  bare loop  {statistics.median(a):9.0f} images/s ({min(a):.0f} to {max(a):.0f})")
     print(f"  train.py   {statistics.median(b):9.0f} images/s ({min(b):.0f} to {max(b):.0f})")

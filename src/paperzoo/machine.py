@@ -25,7 +25,7 @@ QUIET = (
 
 
 class Silent(PassThroughProfiler):
-    """No profiling at no cost: Lightning opens some forty profiling contexts a step, and its default makes each anew."""
+    """No profiling at no cost: Lightning opens some forty contexts a step, and its default makes each anew."""
 
     NOTHING = nullcontext()
 
@@ -72,7 +72,7 @@ def set_flags(config: Config) -> None:
         torch.set_num_threads(config.trainer.threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # Deterministic algorithms fill fresh memory by default, to find reads of it; that is a debugging aid and costs time.
+    # Deterministic algorithms fill fresh memory by default, to find reads of it: a debugging aid that costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, told apart by all common kinds of colour vision.
 TRAIN, VAL, RATE = "#0072B2", "#D55E00", "#009E73"
@@ -61,6 +62,6 @@ def _curves(axes: Axes, rows: Sequence[dict[str, Any]], metric: str, label: str,
 
 def _label(axes: Axes, label: str) -> None:
     axes.set(xlabel="epoch", ylabel=label)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)

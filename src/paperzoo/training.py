@@ -58,7 +58,7 @@ def train(config: Config) -> Record | None:
         if tracker and session.record:
             tracker.finish(summary_metrics(session.record), failed=session.record.status != "finished")
     if session.record:
-        _summarise(display, config, session, session.record)
+        _summarise(display, session, session.record)
     return session.record
 
 
@@ -159,7 +159,7 @@ def _tested(trainer: L.Trainer, data: ImageData, module: Classification, row: Ma
 
 
 def summary_metrics(entry: Record) -> dict[str, float]:
-    """Final metrics by name: ``test/top1`` is the last epoch's, ``best/test/top1`` that of the weights validation chose."""
+    """Final metrics by name: ``test/top1`` of the last epoch, ``best/test/top1`` of the weights validation chose."""
     last = entry.results["last"].metrics if "last" in entry.results else {}
     best = entry.results["best"].metrics if "best" in entry.results else {}
     return {**last, **{f"best/{name}": value for name, value in best.items()}}
@@ -177,7 +177,7 @@ def _announce(display: Display, config: Config, data: ImageData, session: Sessio
     display.line(f"run {session.record.id} {verb} in {session.folder}")
 
 
-def _summarise(display: Display, config: Config, session: Session, entry: Record) -> None:
+def _summarise(display: Display, session: Session, entry: Record) -> None:
     """The end of a run: what was measured, what it took, where it is, how to get it again."""
     tests = {
         name: (result.epoch, {key: value for key, value in result.metrics.items() if key.startswith("test/")})
@@ -202,10 +202,10 @@ def _summarise(display: Display, config: Config, session: Session, entry: Record
         skipped = ", ".join(f"{count:,} of {split}" for split, count in entry.data.skipped.items() if count)
         if skipped:
             display.line(f"skipped corrupt images: {skipped} (data.on_error=skip)")
-    _compare_with_first(display, config, session, entry)
+    _compare_with_first(display, session, entry)
 
 
-def _compare_with_first(display: Display, config: Config, session: Session, entry: Record) -> None:
+def _compare_with_first(display: Display, session: Session, entry: Record) -> None:
     """Say whether a repeated run has the results of the first finished attempt."""
     for attempt in folders.attempts(session.folder.parent):
         try:

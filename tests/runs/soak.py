@@ -4,7 +4,8 @@
 
 A server process imports everything and forks each run, so that a trial takes seconds. The runs have shuffling,
 random crops, mixup, dropout, gradient accumulation and a learning-rate schedule. After the last resume the weights,
-every metric, the CSV tables and the record (times, host, process and number of segments aside) must be equal bit for bit.
+every metric, the CSV tables and the record (times, host, process and number of segments aside) must be equal, bit for
+bit.
 """
 
 import os
@@ -27,8 +28,8 @@ from paperzoo.training import train
 OVERRIDES = [
     "model=resnet", "model.depth=11", "model.width=4", "model._target_=soak.Dropping", "mix=mixup", "logger=none",
     "trainer=cpu", "trainer.max_epochs=3", "trainer.accumulate_grad_batches=2", "trainer.threads=1",
-    "trainer.log_every_n_steps=7", "optimizer.lr=0.02", "data.limit_train=360", "data.batch_size=16", "data.image_size=12",
-    "data.validation=100", "data.test=100", "checkpoint.every_seconds=null", "data.augment.flip=0.5",
+    "trainer.log_every_n_steps=7", "optimizer.lr=0.02", "data.limit_train=360", "data.batch_size=16",
+    "data.image_size=12", "data.validation=100", "data.test=100", "checkpoint.every_seconds=null", "data.augment.flip=0.5",
 ]  # fmt: skip
 STEPS = 33  # 22 batches an epoch, two a step, three epochs
 
@@ -60,7 +61,7 @@ def overrides(runs: Path, ranks: int, every_steps: int) -> list[str]:
             f"data.batch_size={16 // ranks}",
             "trainer.max_epochs=3",
         ]
-        words += ["trainer.accumulate_grad_batches=2", "trainer.threads=1", "trainer.log_every_n_steps=7"]
+        words += ["trainer.max_epochs=3", "trainer.accumulate_grad_batches=2", "trainer.threads=1", "trainer.log_every_n_steps=7"]
         words.remove("trainer=cpu")
     return words
 

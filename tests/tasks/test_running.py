@@ -80,9 +80,13 @@ def test_a_loss_that_is_not_finite_names_its_step_and_the_last_finite_one(bad, a
     running = Running(window=8, num_classes=10, device=CPU)
     running.looks_at_once = at_once
     logits, labels = torch.zeros(2, 10), torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(NonFiniteLoss) as caught:
+
+    def five_steps():
         for loss in (1.5, 2.5, bad, 0.5, 0.5):
             running.update(torch.tensor(loss), logits, labels)
         running.read()
+
+    with pytest.raises(NonFiniteLoss) as caught:
+        five_steps()
     assert caught.value.last_finite == 2.5
     assert caught.value.batches_ago == batches_ago

@@ -5,12 +5,36 @@ from collections.abc import Callable
 from pathlib import Path
 
 from paperzoo import cards
-from paperzoo.config.messages import nearest
+from paperzoo.config.messages import nearest, show
 from paperzoo.config.schema import Config
 from paperzoo.errors import UserError
 
-# What an optimiser of conf/ takes beside lr and weight_decay: what it does not take is refused, not ignored.
-TAKES = {"torch.optim.SGD": {"momentum", "nesterov"}, "torch.optim.AdamW": {"betas", "eps"}}
+# Keys that only some targets of a group take. What a target does not take is refused, not ignored; a target of one's
+# own is left to itself.
+TAKES: dict[str, dict[str | None, set[str]]] = {
+    "optimizer": {"torch.optim.SGD": {"momentum", "nesterov"}, "torch.optim.AdamW": {"betas", "eps"}},
+    "scheduler": {
+        "paperzoo.tasks.schedules.constant": set(),
+        "paperzoo.tasks.schedules.cosine": {"final"},
+        "paperzoo.tasks.schedules.step": {"milestones", "gamma"},
+    },
+    "data": {
+        "paperzoo.data.sources.mnist5k": set(),
+        "paperzoo.data.sources.image_folder": {"root"},
+        "paperzoo.data.sources.huggingface": {
+            "path", "hub", "image_column", "label_column", "train_split", "test_split", "streaming",
+        },
+    },
+    "mix": {None: set()},
+    "logger": {None: set(), "paperzoo.tracking.Wandb": {"mode", "project", "entity"}},
+}  # fmt: skip
+SPECIAL = {
+    "optimizer": ("momentum", "nesterov", "betas", "eps"),
+    "scheduler": ("final", "milestones", "gamma"),
+    "data": ("root", "path", "hub", "image_column", "label_column", "train_split", "test_split", "streaming"),
+    "mix": ("alpha",),
+    "logger": ("mode", "project", "entity"),
+}
 FAST_BF16 = {"avx512_bf16", "amx_bf16"}
 
 
@@ -24,10 +48,29 @@ def check(config: Config) -> None:
         each(config)
 
 
+def _keys(config: Config) -> None:
+    """No key is given to a target that would ignore it."""
+    for group, keys in SPECIAL.items():
+        choice = getattr(config, group)
+        takes = TAKES[group].get(choice.target)
+        if takes is None:
+            continue
+        for key in keys:
+            value = getattr(choice, key)
+            if key not in takes and value != type(choice).model_fields[key].default:
+                known = f"of these it takes {', '.join(sorted(takes))}" if takes else "leave it away"
+                raise UserError(f"{group}.{key}={show(value)}: {group}={choice.name} has no {key}; {known}")
+
+
 def _model(config: Config) -> None:
     """The network and the options are those of the paper's card."""
     model = config.model
     if model.name not in cards.slugs():
+        if model.target.startswith("paperzoo.papers."):
+            known = ", ".join(cards.slugs())
+            raise UserError(
+                f"model.name={model.name}: there is no such paper; papers: {known}{nearest(model.name, cards.slugs())}"
+            )
         return  # a module of one's own, named by _target_: its options are its own business
     card = cards.load(model.name)
     names = [network.name for network in card.networks]
@@ -39,16 +82,17 @@ def _model(config: Config) -> None:
     options = {option.name: option for option in card.options}
     for key, value in (model.model_extra or {}).items():
         if key not in options:
+            allowed = ["network", *options]
             raise UserError(
-                f"model.{key}={value}: {model.name} has no such option; options: {', '.join(['network', *options])}"
-                + nearest(key, ["network", *options])
+                f"model.{key}={show(value)}: {model.name} has no such option; options: {', '.join(allowed)}"
+                + nearest(key, allowed)
             )
         demand = options[key].demand(value)
         if demand:
-            raise UserError(f"model.{key}={value}: must be {demand} ({options[key].what})")
+            raise UserError(f"model.{key}={show(value)}: must be {demand} ({options[key].what})")
         if value is not None and options[key].only_for and not options[key].applies_to(model.network):
             raise UserError(
-                f"model.{key}={value}: only for {options[key].only_for}, not for {model.network}; leave it null"
+                f"model.{key}={show(value)}: only for {options[key].only_for}, not for {model.network}; leave it null"
             )
     if model.checkpoint and not Path(model.checkpoint).is_file():
         raise UserError(f"model.checkpoint={model.checkpoint}: there is no such file")
@@ -57,9 +101,8 @@ def _model(config: Config) -> None:
 def _data(config: Config) -> None:
     data = config.data
     for key, folder in (("root", data.root), ("path", data.path)):
-        looks_like_folder = key == "root" or (folder or "").startswith((".", "/", "~"))
-        if folder and looks_like_folder and not Path(folder).expanduser().is_dir():
-            raise UserError(f"data.{key}={folder}: there is no such folder; give the folder that holds the images")
+        if folder and (key == "root" or folder.startswith((".", "/", "~"))):  # else it may be a name on the hub
+            _folder(f"data.{key}={folder}", Path(folder).expanduser())
     if data.name == "hf" and not data.path:
         raise UserError(
             "data.path must be given with data=hf: a hub name such as ylecun/mnist, or a folder of Parquet files"
@@ -82,29 +125,35 @@ def _data(config: Config) -> None:
         raise UserError("data.mean and data.std: give both, or neither to have them measured")
     for name, values in (("mean", data.mean), ("std", data.std)):
         if values is not None and len(values) not in (1, 3):
-            raise UserError(f"data.{name}={values}: must have 1 or 3 numbers, one per channel")
+            raise UserError(f"data.{name}={show(values)}: must have 1 or 3 numbers, one per channel")
+        if values is not None and data.in_chans and len(values) not in (1, data.in_chans):
+            raise UserError(
+                f"data.{name}={show(values)}: must have one number, or {data.in_chans} as data.in_chans says"
+            )
     for name, value in (("validation", data.validation), ("test", data.test)):
         if value is not None and value >= 1 and value != int(value):
             raise UserError(f"data.{name}={value:g}: must be a whole number of images, or a fraction below 1")
-    if data.limit_train and data.drop_last and data.limit_train < data.batch_size * config.trainer.devices:
+    ranks = config.trainer.devices * config.trainer.num_nodes
+    if data.limit_train and data.drop_last and data.limit_train < data.batch_size * ranks:
         raise UserError(
-            f"data.limit_train={data.limit_train}: is less than one batch of {data.batch_size} on {config.trainer.devices} "
+            f"data.limit_train={data.limit_train}: is less than one batch of {data.batch_size} on each of {ranks} "
             "device(s), and data.drop_last=true would drop it; lower data.batch_size"
         )
     if config.mix.target and data.batch_size < 2:
         raise UserError(f"mix={config.mix.name} with data.batch_size=1: mixing needs at least two images in a batch")
 
 
+def _folder(given: str, folder: Path) -> None:
+    if folder.is_file():
+        raise UserError(f"{given}: is a file; give the folder that holds the images")
+    if not folder.is_dir():
+        raise UserError(f"{given}: there is no such folder; give the folder that holds the images")
+    if next(folder.iterdir(), None) is None:
+        raise UserError(f"{given}: the folder is empty; give the folder that holds the images")
+
+
 def _optimizer(config: Config) -> None:
-    optimizer = config.optimizer
-    takes = TAKES.get(optimizer.target)
-    for key in ("momentum", "nesterov", "betas", "eps"):
-        if takes is not None and key not in takes and getattr(optimizer, key) is not None:
-            raise UserError(
-                f"optimizer.{key}={getattr(optimizer, key)}: {optimizer.name} has no {key}; it takes lr, weight_decay, "
-                f"{', '.join(sorted(takes))}"
-            )
-    if optimizer.nesterov and not optimizer.momentum:
+    if config.optimizer.nesterov and not config.optimizer.momentum:
         raise UserError("optimizer.nesterov=true: needs optimizer.momentum above 0")
 
 
@@ -116,10 +165,9 @@ def _scheduler(config: Config) -> None:
         )
     late = [milestone for milestone in scheduler.milestones or [] if milestone >= epochs]
     if late:
-        raise UserError(
-            f"scheduler.milestones={scheduler.milestones}: {late[0]:g} is not before trainer.max_epochs={epochs}"
-        )
-    if scheduler.name == "step" and (not scheduler.milestones or scheduler.gamma is None):
+        listed = ",".join(f"{milestone:g}" for milestone in scheduler.milestones or [])
+        raise UserError(f"scheduler.milestones=[{listed}]: {late[0]:g} is not before trainer.max_epochs={epochs}")
+    if scheduler.target.endswith(".schedules.step") and (not scheduler.milestones or scheduler.gamma is None):
         raise UserError("scheduler=step: needs scheduler.milestones (epochs) and scheduler.gamma")
 
 
@@ -127,12 +175,16 @@ def _trainer(config: Config) -> None:
     trainer = config.trainer
     if trainer.devices * trainer.num_nodes > 1 and trainer.strategy == "auto":
         raise UserError(
-            f"trainer.devices={trainer.devices} with trainer={trainer.name}: several devices need trainer=ddp (GPUs) or "
-            "trainer=ddp_cpu"
+            f"trainer.devices={trainer.devices} with trainer={trainer.name}: several devices need trainer=ddp (GPUs) "
+            "or trainer=ddp_cpu"
+        )
+    if trainer.backend and trainer.strategy != "ddp":
+        raise UserError(
+            f"trainer.backend={trainer.backend} with trainer={trainer.name}: only trainer=ddp and ddp_cpu have one"
         )
     if trainer.backend == "nccl" and trainer.accelerator == "cpu":
         raise UserError("trainer.backend=nccl with trainer.accelerator=cpu: NCCL needs GPUs; use gloo")
-    if trainer.precision == "16-mixed" and trainer.accelerator == "cpu":
+    if trainer.precision == "16-mixed" and trainer.accelerator != "gpu" and not _has_gpu(config):
         raise UserError("trainer.precision=16-mixed: float16 on a CPU is not supported; use 32-true")
     if (
         trainer.precision == "bf16-mixed"
@@ -144,6 +196,10 @@ def _trainer(config: Config) -> None:
             "float32); use 32-true"
         )
     cores = os.cpu_count() or 1
+    if trainer.accelerator == "cpu" and trainer.devices > 4 * cores:
+        raise UserError(
+            f"trainer.devices={trainer.devices}: this machine has {cores} cores; at most {4 * cores} processes"
+        )
     if trainer.threads and trainer.threads > 4 * cores:
         raise UserError(f"trainer.threads={trainer.threads}: this machine has {cores} cores; at most {4 * cores}")
 
@@ -171,7 +227,8 @@ def _gpus(config: Config) -> None:
     there = torch.cuda.device_count()
     if not there:
         raise UserError(
-            f"trainer={config.trainer.name}: there is no GPU that torch can use here; use trainer=cpu or trainer=ddp_cpu"
+            f"trainer={config.trainer.name}: there is no GPU that torch can use here; use trainer=cpu or "
+            "trainer=ddp_cpu"
         )
     if config.trainer.devices > there:
         raise UserError(f"trainer.devices={config.trainer.devices}: there are {there} GPUs here")
@@ -193,4 +250,4 @@ def _has_gpu(config: Config) -> bool:
     return torch.cuda.is_available()
 
 
-CHECKS: tuple[Callable[[Config], None], ...] = (_model, _data, _optimizer, _scheduler, _trainer, _paths, _gpus)
+CHECKS: tuple[Callable[[Config], None], ...] = (_model, _keys, _data, _optimizer, _scheduler, _trainer, _paths, _gpus)

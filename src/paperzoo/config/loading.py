@@ -54,6 +54,7 @@ def validate(composed: DictConfig, schema: Any, overrides: Sequence[str] = ()) -
     Raises:
         UserError: the first mistake, in one line.
     """
+    plain: Any
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

@@ -117,13 +117,11 @@ def _plural(group: str) -> str:
 
 
 def _no_such_key(given: str, parent: str, name: str, keys: Iterable[str]) -> str:
-    keys = list(keys)
     shown = [key for key in keys if key not in HIDDEN]
-    listed = f"{f' in {parent}' if parent else ''}: {', '.join(shown)}" if shown else f"{f' in {parent}' if parent else ''}: none"
-    near = nearest(name, [key for key in keys if key not in HIDDEN])
-    if near and parent:
-        near = near.replace("mean ", f"mean {parent}.")
-    return f"{given}: there is no such key; keys{listed}{near}"
+    near = nearest(name, shown)
+    if parent:
+        near = near.replace("Did you mean ", f"Did you mean {parent}.")
+    return f"{given}: there is no such key; keys{f' in {parent}' if parent else ''}: {', '.join(shown) or 'none'}{near}"
 
 
 def _demand(kind: str, context: Mapping[str, Any], value: Any, message: str) -> str:
@@ -134,7 +132,7 @@ def _demand(kind: str, context: Mapping[str, Any], value: Any, message: str) -> 
         return f"a list of {context.get('min_length', context.get('max_length'))}"
     bound = next((name for name in BOUNDS if name in context), None)
     if bound:
-        return f"{BOUNDS[bound]} {show(context[bound])}"
+        return f"{BOUNDS[bound]} {context[bound]:.15g}"
     return WORDS.get(kind, message[0].lower() + message[1:])
 
 
@@ -144,7 +142,7 @@ def show(value: Any) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
         return f"[{','.join(map(show, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return str(value)
 
 
 def _keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
@@ -272,10 +270,15 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str]) -> str:
         return _group_missing(parent.split(".")[0])
     beside = [leaf.removeprefix(f"{parent}.") for leaf in keys if parent and leaf.startswith(f"{parent}.")]
     beside = [leaf for leaf in beside if "." not in leaf]
+    if key.startswith("experiment/"):
+        return f"{given}: write experiment={given.removeprefix('experiment/').replace('=', '/')}"
     if not beside:
-        return f"{given}: there is no such key; keys: {', '.join(map(str, composed))}" + nearest(key, [*composed, *keys])
+        top = dict.fromkeys([*(["model"] if config_name == "train" else []), *map(str, composed)])
+        return f"{given}: there is no such key; keys: {', '.join(top)}" + nearest(key, [*top, *keys])
     line = _no_such_key(given, parent, name, beside)
-    with_it = [option for option in groups.get(parent, []) if parent != "experiment" and name in _keys_of(parent, option)]
+    with_it = [
+        option for option in groups.get(parent, []) if parent != "experiment" and name in _keys_of(parent, option)
+    ]
     return line + (f" ({name} goes with {parent}={' or '.join(with_it)})" if with_it else "")
 
 

@@ -79,8 +79,8 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
         run()
     except Exception as error:
         raise messages.translate(error, config_name, overrides) from error
-    for error in failures[1:]:  # of a multirun: each is told, the others have run
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+    for failure in failures[1:]:  # of a multirun: each is told, the others have run
+        print(f"error: {' '.join(str(failure).splitlines())}", file=sys.stderr)
     if failures:
         raise failures[0]
 
@@ -90,10 +90,12 @@ def _parse(words: list[str], config_name: str) -> argparse.Namespace:
     from hydra._internal.utils import get_args_parser
 
     parser = get_args_parser()
-    parser.error = _usage_error  # type: ignore[method-assign,assignment]
+    parser.error = _usage_error
     arguments, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
-        raise UserError(f"{unknown[0]}: there is no such option; options: {FLAGS}; all else is key=value{_meant(unknown[0])}")
+        raise UserError(
+            f"{unknown[0]}: there is no such option; options: {FLAGS}; all else is key=value{_meant(unknown[0])}"
+        )
     for option in ("config_name", "config_path", "experimental_rerun"):
         if (value := getattr(arguments, option)) is not None:
             raise UserError(
@@ -102,7 +104,11 @@ def _parse(words: list[str], config_name: str) -> argparse.Namespace:
             )
     if arguments.resolve and not arguments.cfg:
         raise UserError("--resolve: goes with --cfg job")
-    chosen = [f"--{name.replace('_', '-')}" for name in ("multirun", "cfg", "info", "shell_completion") if getattr(arguments, name)]
+    chosen = [
+        f"--{name.replace('_', '-')}"
+        for name in ("multirun", "cfg", "info", "shell_completion")
+        if getattr(arguments, name)
+    ]
     if len(chosen) > 1:
         raise UserError(f"{' '.join(chosen)}: exclude each other; give one")
     flags = [word for word in words if word not in arguments.overrides]
@@ -142,6 +148,6 @@ def _check_all(config_name: str, overrides: Sequence[str]) -> None:
         if trainer and trainer.devices * trainer.num_nodes > 1:
             # The ranks that Lightning starts run the whole command line again: each would run the whole sweep.
             raise UserError(
-                f"-m with trainer={trainer.name}, trainer.devices={trainer.devices}: several runs on several devices each "
-                "are not started from one process; start them one after the other from a shell loop"
+                f"-m with trainer={trainer.name}, trainer.devices={trainer.devices}: several runs on several devices "
+                "each are not started from one process; start them one after the other from a shell loop"
             )

@@ -109,7 +109,7 @@ class DecodingLoader(Loader):
         super().__init__(order)
         self.loader: DataLoader[Any] = DataLoader(
             dataset,
-            batch_sampler=Keyed(order),  # type: ignore[arg-type]
+            batch_sampler=Keyed(order),
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),

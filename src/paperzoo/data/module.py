@@ -188,10 +188,11 @@ class ImageData(L.LightningDataModule):
 
     def _check_labels(self) -> None:
         for split in (self.source.train, self.source.val, self.source.test):
-            wrong = [] if split is None else np.flatnonzero((split.labels < 0) | (split.labels >= self.num_classes))
+            if split is None:
+                continue
+            wrong = np.flatnonzero((split.labels < 0) | (split.labels >= self.num_classes))
             if len(wrong):
                 row = int(wrong[0])
-                assert split is not None
                 raise UserError(
                     f"{split.where(row)}: label {split.labels[row]} is outside the {self.num_classes} classes "
                     f"({len(wrong)} such rows; an unlabelled split cannot be trained or tested on)"
@@ -267,9 +268,7 @@ class ImageData(L.LightningDataModule):
     def _common_size(self) -> int:
         width, height = self.first_size
         if width != height:
-            raise UserError(
-                f"{self.first_where}: is {width}x{height}, not square; set data.image_size to the size to make them"
-            )
+            raise UserError(f"{self.first_where}: is {width}x{height}, not square; set data.image_size")
         return width
 
     def _need_image_size(self) -> None:
@@ -340,8 +339,8 @@ class ImageData(L.LightningDataModule):
         needed = self.config.batch_size * self.world_size
         if self.config.drop_last and self.sizes["train"] < needed:
             raise UserError(
-                f"data.batch_size={self.config.batch_size} on {self.world_size} rank(s): there are {self.sizes['train']} "
-                "training images, less than one batch, and data.drop_last=true would drop it; lower data.batch_size"
+                f"data.batch_size={self.config.batch_size} on {self.world_size} rank(s): there are "
+                f"{self.sizes['train']} training images, less than one batch, and data.drop_last=true would drop it; lower data.batch_size"
             )
 
     def _moments(self) -> tuple[list[float], list[float]]:
@@ -350,7 +349,9 @@ class ImageData(L.LightningDataModule):
             return self._per_channel("mean", self.config.mean), self._per_channel("std", self.config.std)
         images = self.parts["train"].images
         arrays: Iterable[np.ndarray] = [images] if images is not None else self._sample()
-        counts = sum(_histogram(array) for array in arrays)  # (C, 256): exact, and no pass in floats
+        counts = np.zeros((self.in_chans, 256), dtype=np.int64)  # exact, and no pass in floats
+        for array in arrays:
+            counts += _histogram(array)
         values = np.arange(256) / 255
         total = counts.sum(axis=1)
         mean = (counts @ values) / total

@@ -1,5 +1,6 @@
 """Which images make up which batch: a function of the seed and the epoch alone."""
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -37,7 +38,7 @@ class Order:
     def __len__(self) -> int:
         if self.seed is None:
             low, high = self._evaluation_part()
-            return -(-(high - low) // self.batch_size)
+            return math.ceil((high - low) / self.batch_size)
         whole, rest = divmod(self.size, self.batch_size * self.ranks)
         return whole + (1 if rest >= self.ranks and not self.drop_last else 0)
 

@@ -185,13 +185,13 @@ def _need_network(place: str) -> None:
     """The hub's own client tries for minutes before it gives up."""
     if "/" not in place or place.startswith((".", "/", "~")):
         raise UserError(
-            f"data.path={place}: there is no such folder; give one that holds Parquet files, or a hub name such as ylecun/mnist"
+            f"data.path={place}: there is no such folder; give one of Parquet files, or a hub name such as ylecun/mnist"
         )
     try:
         socket.create_connection(("huggingface.co", 443), timeout=3).close()
     except OSError:
         raise UserError(
-            f"{place}: not in paths.data_dir, and the hub cannot be reached from here; set paths.data_dir (or DATA_DIR) to the "
+            f"{place}: not in paths.data_dir, and the hub cannot be reached; set paths.data_dir (or DATA_DIR) to the "
             "folder that holds it, or data.path to a folder of its Parquet files"
         ) from None
 

@@ -200,8 +200,8 @@ def _resumed(runs_dir: Path, config: Config, key: str) -> Place | None:
         candidates = [folders.find(runs_dir, str(config.resume))]
         if candidates[0].parent.name != key:
             raise UserError(
-                f"resume={config.resume}: its identity is {candidates[0].parent.name}, this configuration, data and code "
-                f"have {key}; give the same overrides (see {candidates[0] / record.FILE}), or start without resume"
+                f"resume={config.resume}: its identity is {candidates[0].parent.name}, this configuration, data and "
+                f"code have {key}; give the same overrides (see {candidates[0] / record.FILE}), or start without resume"
             )
     for folder in candidates:
         if _can_go_on(folder):
