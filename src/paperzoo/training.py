@@ -2,17 +2,20 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as L
 
 from paperzoo import accounting, pictures
 from paperzoo.config import build
-from paperzoo.config.schema import Config
+from paperzoo.config.building import locate
+from paperzoo.config.schema import Config, Model
 from paperzoo.data.module import ImageData
 from paperzoo.display import Display
 from paperzoo.errors import Interrupted, RunError, UserError
 from paperzoo.machine import make_trainer, use_channels_last
+from paperzoo.networks import official
 from paperzoo.runs import checkpoints, compare, folders, random_state, record
 from paperzoo.runs.exact_state import Best, ExactState
 from paperzoo.runs.failures import explain
@@ -82,9 +85,27 @@ def make_module(config: Config, data: ImageData) -> Classification:
         window=config.trainer.log_every_n_steps,
         **{group: plain[group] for group in ("loss", "optimizer", "scheduler", "mix", "norm")},
     )
+    if config.model.checkpoint:
+        load_official(module, config.model)
     if config.trainer.compile:
         module.network.compile()
     return module
+
+
+def load_official(module: Classification, model: Model) -> None:
+    """Load officially published weights into a module's network; its classifier is then made anew for the data.
+
+    Raises:
+        UserError: the file is no checkpoint, or its weights do not fit the network.
+    """
+    state = checkpoints.read_plain(Path(str(model.checkpoint)))
+    network: Any = module.network
+    classes = network.num_classes
+    published = official.unwrap(state).get(f"{network.get_classifier(name_only=True)}.weight")
+    network.reset_classifier(len(published) if published is not None else classes)
+    locate(f"{model.target.rsplit('.', 2)[0]}.load_official")(network, state)
+    if network.num_classes != classes:
+        network.reset_classifier(classes)
 
 
 def _tracker(config: Config, entry: Record | None, session: Session) -> Any:

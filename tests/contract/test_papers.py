@@ -16,7 +16,7 @@ from paperzoo import accounting, cards
 from paperzoo.config import compose, dump, load_config
 from paperzoo.config.schema import Config
 from paperzoo.data.module import ImageData
-from paperzoo.errors import Interrupted
+from paperzoo.errors import Interrupted, UserError
 from paperzoo.machine import make_trainer
 from paperzoo.runs import checkpoints, compare, record
 from paperzoo.training import load_data, make_module, train
@@ -152,3 +152,17 @@ def test_resumes_equal(paper, tmp_path):
     weights = [checkpoints.load(root / paper / alone.identity / "1" / "checkpoints" / "last.ckpt")["state_dict"]
                for root in (tmp_path / "alone", tmp_path / "stopped")]  # fmt: skip
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_official_weights_are_loaded_by_override_and_the_classifier_fits_the_data(paper, data, tmp_path):
+    options = [f"data.in_chans={data.in_chans}"]
+    donor = make_module(configured(paper, "seed=9", *options), data)
+    donor.network.reset_classifier(1000)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in donor.network.state_dict().items()}}, tmp_path / "w.pth")
+    module = make_module(configured(paper, f"model.checkpoint={tmp_path / 'w.pth'}", *options), data)
+    own, given = module.network.state_dict(), donor.network.state_dict()
+    assert own["fc.weight"].shape[0] == 10
+    assert all(torch.equal(own[name], given[name]) for name in own if not name.startswith("fc."))
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match="the weights do not fit this network"):
+        make_module(configured(paper, f"model.checkpoint={tmp_path / 'w.pth'}", *options), data)

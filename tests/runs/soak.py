@@ -29,7 +29,8 @@ OVERRIDES = [
     "model=resnet", "model.depth=11", "model.width=4", "model._target_=soak.Dropping", "mix=mixup", "logger=none",
     "trainer=cpu", "trainer.max_epochs=3", "trainer.accumulate_grad_batches=2", "trainer.threads=1",
     "trainer.log_every_n_steps=7", "optimizer.lr=0.02", "data.limit_train=360", "data.batch_size=16",
-    "data.image_size=12", "data.validation=100", "data.test=100", "checkpoint.every_seconds=null", "data.augment.flip=0.5",
+    "data.image_size=12", "data.validation=100", "data.test=100", "checkpoint.every_seconds=null",
+    "data.augment.flip=0.5",
 ]  # fmt: skip
 STEPS = 33  # 22 batches an epoch, two a step, three epochs
 
@@ -61,7 +62,12 @@ def overrides(runs: Path, ranks: int, every_steps: int) -> list[str]:
             f"data.batch_size={16 // ranks}",
             "trainer.max_epochs=3",
         ]
-        words += ["trainer.max_epochs=3", "trainer.accumulate_grad_batches=2", "trainer.threads=1", "trainer.log_every_n_steps=7"]
+        words += [
+            "trainer.max_epochs=3",
+            "trainer.accumulate_grad_batches=2",
+            "trainer.threads=1",
+            "trainer.log_every_n_steps=7",
+        ]
         words.remove("trainer=cpu")
     return words
 

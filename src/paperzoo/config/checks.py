@@ -25,7 +25,11 @@ TAKES: dict[str, dict[str | None, set[str]]] = {
             "path", "hub", "image_column", "label_column", "train_split", "test_split", "streaming",
         },
     },
-    "mix": {None: set()},
+    "mix": {
+        None: set(),
+        "torchvision.transforms.v2.MixUp": {"alpha"},
+        "torchvision.transforms.v2.CutMix": {"alpha"},
+    },
     "logger": {None: set(), "paperzoo.tracking.Wandb": {"mode", "project", "entity"}},
 }  # fmt: skip
 SPECIAL = {
@@ -163,6 +167,8 @@ def _scheduler(config: Config) -> None:
         raise UserError(
             f"scheduler.warmup_epochs={scheduler.warmup_epochs:g}: is more than trainer.max_epochs={epochs}"
         )
+    if scheduler.warmup_start and not scheduler.warmup_epochs:
+        raise UserError(f"scheduler.warmup_start={scheduler.warmup_start:g}: needs scheduler.warmup_epochs above 0")
     late = [milestone for milestone in scheduler.milestones or [] if milestone >= epochs]
     if late:
         listed = ",".join(f"{milestone:g}" for milestone in scheduler.milestones or [])
@@ -178,7 +184,8 @@ def _trainer(config: Config) -> None:
             f"trainer.devices={trainer.devices} with trainer={trainer.name}: several devices need trainer=ddp (GPUs) "
             "or trainer=ddp_cpu"
         )
-    if trainer.backend and trainer.strategy != "ddp":
+    if trainer.backend and trainer.strategy != "ddp" and trainer.name in ("auto", "cpu", "gpu"):
+        # evaluate.py runs a record of trainer=ddp on one device, its backend unused
         raise UserError(
             f"trainer.backend={trainer.backend} with trainer={trainer.name}: only trainer=ddp and ddp_cpu have one"
         )

@@ -28,22 +28,18 @@ def crop_and_flip(images: Tensor, uniform: Tensor, augment: Augment) -> Tensor:
         augment: what to do.
 
     Returns:
-        (B, C, H, W) in channels-last layout where anything was changed.
+        (B, C, H, W).
     """
-    if not augment.crop_padding and not augment.flip:
-        return images
     padding = augment.crop_padding
-    height, width = images.shape[-2:]
-    places = 2 * padding + 1
-    corner = (uniform[:, :2] * places).long()  # (B, 2), uniform over 0 .. 2 * padding
-    columns = torch.arange(width, device=images.device).expand(len(images), width)
-    columns = torch.where((uniform[:, 2] < augment.flip)[:, None], width - 1 - columns, columns)  # (B, W)
-    rows = corner[:, :1] + torch.arange(height, device=images.device)  # (B, H)
-    columns = corner[:, 1:] + columns
-    padded = F.pad(images, (padding,) * 4) if padding else images
-    batch = torch.arange(len(images), device=images.device)
-    cropped = padded[batch[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (B, H, W, C)
-    return cropped.permute(0, 3, 1, 2)
+    if padding:
+        height, width = images.shape[-2:]
+        corner = (uniform[:, :2] * (2 * padding + 1)).long()  # (B, 2), uniform over 0 .. 2 * padding
+        windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)  # (B, C, P, P, H, W), a view
+        images = windows[torch.arange(len(images), device=images.device), :, corner[:, 0], corner[:, 1]]
+    if augment.flip:
+        flipped = (uniform[:, 2] < augment.flip)[:, None, None, None]
+        images = torch.where(flipped, images.flip(-1), images)
+    return images
 
 
 class Normalise:

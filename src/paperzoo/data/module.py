@@ -97,7 +97,8 @@ class ImageData(L.LightningDataModule):
                 self._skip_corrupt()
         self.sizes = {name: len(part) for name, part in self.parts.items()}
         if self.source.stream:
-            self.sizes["train"] = self.source.stream.length - self._held_out_of_stream
+            held_out = self._held_out_of_stream
+            self.sizes |= {"train": self.source.stream.length - held_out, "val": held_out}
         self._check_sizes()
         self.mean, self.std = self._moments()
 
@@ -340,7 +341,8 @@ class ImageData(L.LightningDataModule):
         if self.config.drop_last and self.sizes["train"] < needed:
             raise UserError(
                 f"data.batch_size={self.config.batch_size} on {self.world_size} rank(s): there are "
-                f"{self.sizes['train']} training images, less than one batch, and data.drop_last=true would drop it; lower data.batch_size"
+                f"{self.sizes['train']} training images, less than one batch, and "
+                "data.drop_last=true would drop it; lower data.batch_size"
             )
 
     def _moments(self) -> tuple[list[float], list[float]]:

@@ -46,7 +46,7 @@ class Order:
         """The batches from ``done`` on, each an index tensor (B,)."""
         if self.seed is None:
             low, high = self._evaluation_part()
-            yield from torch.arange(low, high).split(self.batch_size)
+            yield from (torch.arange(low, high).split(self.batch_size) if high > low else ())
             return
         order = torch.randperm(self.size, generator=generator(self.seed, "order", self.epoch))
         step = self.batch_size * self.ranks

@@ -163,6 +163,7 @@ def _load(place: str, split: str, streaming: bool = False) -> Any:
     from datasets import Image as ImageFeature
 
     datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what goes wrong is said once, by us
     if not Path(place).is_dir():
         _need_network(place)
     elif not any(Path(place).rglob("*.parquet")):

@@ -61,6 +61,15 @@ def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise UserError(f"{path}: no such checkpoint")
     if not is_whole(path):
         raise UserError(f"{path}: damaged, its content does not match {digest_path(path).name}")
+    return read_plain(path, map_location)
+
+
+def read_plain(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """A file of tensors and plain data, from whatever source.
+
+    Raises:
+        UserError: it cannot be read, or holds more than that.
+    """
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
