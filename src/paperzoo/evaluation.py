@@ -50,6 +50,8 @@ def as_recorded(entry: Record, choice: Evaluation) -> Config:
         "devices": 1,
         "num_nodes": 1,
         "strategy": "auto",
+        "backend": None,
+        "precision": "64-true" if plain["trainer"]["precision"] == "64-true" else "32-true",
         "threads": entry.determinism.threads,
     }
     return load_config(plain)

@@ -39,7 +39,7 @@ class ExactState(L.Callback):
         self.saved: list[dict[str, Any]] | None = None
         self.last_time = 0.0
         self.received = 0
-        self.previous_handlers: dict[int, Any] = {}
+        self.previous_handlers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The last moment before the first batch: set this rank's random state, and listen for signals.
@@ -52,7 +52,7 @@ class ExactState(L.Callback):
             random_state.restore(self.saved[trainer.global_rank])
         self.last_time = time.monotonic()
         for number in SIGNALS:
-            self.previous_handlers[number] = signal.signal(number, self._note)
+            signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
@@ -94,7 +94,6 @@ class ExactState(L.Callback):
         """Give the signals back."""
         for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
-        self.previous_handlers = {}
 
     def state_dict(self) -> dict[str, Any]:
         """Every rank's random state."""

@@ -52,4 +52,4 @@ def _kept(folder: Path) -> str:
 def _is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)  # torch's CPU allocator
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -1,0 +1,50 @@
+"""Which memory format trains faster here: why ``trainer.channels_last: null`` means what it does.
+
+Forward and backward of each paper's default network at batch 64 on 1x28x28, both formats interleaved.
+
+    python benchmarks/channels_last.py [repeats]
+"""
+
+import statistics
+import sys
+import time
+
+import torch
+
+from paperzoo import cards
+from paperzoo.config import compose
+from paperzoo.data.module import ImageData
+from paperzoo.training import make_module
+
+BATCH, STEPS = 64, 5
+
+
+def speed(paper: str, data: ImageData, *, channels_last: bool) -> float:
+    """Images/s of a few training steps without an optimiser."""
+    config = compose("train", [f"model={paper}", f"trainer.channels_last={str(channels_last).lower()}", "trainer=auto"])
+    module = make_module(config, data)
+    images, labels = torch.randn(BATCH, 1, 28, 28), torch.randint(0, 10, (BATCH,))
+    module.loss(module(images), labels).backward()  # warms up
+    start = time.perf_counter()
+    for _ in range(STEPS):
+        module.loss(module(images), labels).backward()
+    return BATCH * STEPS / (time.perf_counter() - start)
+
+
+def main(repeats: int) -> None:
+    data = ImageData(compose("train", ["model=resnet"]).data)
+    data.num_classes, data.in_chans = 10, 1
+    print(f"batch {BATCH}, {repeats} repeats, {torch.get_num_threads()} threads, images/s")
+    print("  paper      contiguous, channels last, ratio")
+    for paper in cards.slugs():
+        pairs = [[speed(paper, data, channels_last=last) for last in (False, True)] for _ in range(repeats)]
+        ratios = [last / first for first, last in pairs]
+        medians = [statistics.median(column) for column in zip(*pairs, strict=True)]
+        print(
+            f"  {paper:10} {medians[0]:6.0f} {medians[1]:6.0f}   {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
