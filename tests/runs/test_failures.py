@@ -56,7 +56,7 @@ def test_out_of_memory_suggests_a_smaller_batch(tmp_path, monkeypatch):
         return torch.empty(2**46, dtype=torch.uint8).sum()
 
     monkeypatch.setattr(ResNet, "training_step", too_large)
-    with pytest.raises(RunError, match="halve data.batch_size and double"):
+    with pytest.raises(RunError, match=r"halve data.batch_size and double"):
         train(compose("train", [*WORDS, f"paths.runs_dir={tmp_path}"]))
     assert record.read(only(tmp_path)).failure.kind == "OutOfMemory"
 
