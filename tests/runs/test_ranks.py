@@ -13,8 +13,8 @@ from paperzoo.runs import random_state, record
 
 TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=96", "data.batch_size=8",
-         "data.image_size=12", "data.validation=51", "data.test=53", "data.eval_batch_size=16", "trainer=ddp_cpu", "trainer.max_epochs=2",
-         "trainer.threads=1"]  # fmt: skip
+         "data.image_size=12", "data.validation=51", "data.test=53", "data.eval_batch_size=16",
+         "trainer=ddp_cpu", "trainer.max_epochs=2", "trainer.threads=1"]  # fmt: skip
 
 
 def test_two_processes_make_one_run_and_count_every_sample_once(tmp_path):
