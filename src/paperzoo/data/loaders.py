@@ -3,6 +3,7 @@
 All give ``(images uint8 (B, C, H, W), labels (B,), draws (B, 3) or None)`` and go on in the middle of an epoch.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -22,7 +23,7 @@ from paperzoo.randomness import generator, seed_of
 Batch = tuple[Tensor, Tensor, Tensor | None]
 
 
-class Loader:
+class Loader(ABC):
     """What the loaders share: an order, and a position in it that is part of the run's exact state."""
 
     def __init__(self, order: Order) -> None:
@@ -40,9 +41,9 @@ class Loader:
         if self.order.seed is None:
             self.order.done = 0
 
+    @abstractmethod
     def batches(self) -> Iterator[Batch]:
         """The batches of the epoch from the order's position on."""
-        raise NotImplementedError
 
     def draws(self) -> Tensor | None:
         """The epoch's table of random numbers, a row for each image; None in evaluation."""
