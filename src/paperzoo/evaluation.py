@@ -1,15 +1,15 @@
 """Evaluating a finished run again, from its record alone."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from paperzoo.config import load_config
-from paperzoo.config.schema import Config, Evaluation
+from paperzoo.config.schema import Evaluation
 from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.machine import make_trainer
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.record import Record
+from paperzoo.runs.reproduction import as_recorded
 from paperzoo.training import load_data, make_module
 
 
@@ -21,7 +21,7 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     """
     folder = folders.find(Path(choice.paths.runs_dir), choice.run)
     entry = record.read(folder)
-    config = as_recorded(entry, choice)
+    config = as_recorded(entry, choice.paths, **_one_device(entry, choice))
     trainer = make_trainer(config)
     data = load_data(config)
     if data.fingerprint != entry.data.fingerprint:
@@ -39,22 +39,11 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     return metrics
 
 
-def as_recorded(entry: Record, choice: Evaluation) -> Config:
-    """The run's configuration with this machine's paths, on one device and without a logger."""
-    plain = dict(entry.config)
-    plain["paths"] = choice.paths.model_dump()
-    plain["logger"] = {"name": "none"}
-    plain["trainer"] = {
-        **plain["trainer"],
-        "accelerator": choice.accelerator,
-        "devices": 1,
-        "num_nodes": 1,
-        "strategy": "auto",
-        "backend": None,
-        "precision": "64-true" if plain["trainer"]["precision"] == "64-true" else "32-true",
-        "threads": entry.determinism.threads,
-    }
-    return load_config(plain)
+def _one_device(entry: Record, choice: Evaluation) -> dict[str, Any]:
+    """A single device's trainer, without autocast: the weights are float32, or float64 if they were trained so."""
+    precision = "64-true" if entry.config["trainer"]["precision"] == "64-true" else "32-true"
+    one = {"devices": 1, "num_nodes": 1, "strategy": "auto", "backend": None}
+    return {"accelerator": choice.accelerator, "precision": precision, **one}
 
 
 def _checkpoint(folder: Path, entry: Record, weights: Literal["last", "best"]) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from paperzoo.config import load_config
-from paperzoo.config.schema import Config
+from paperzoo.config.schema import Config, Paths
 from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.runs import compare, folders, record
@@ -27,7 +27,7 @@ def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -
         raise UserError(f"{expected.id}: it is {expected.observed_status()}; only a finished run can be reproduced")
     display = Display()
     display.line(f"reproducing {expected.id}: {' '.join(expected.command)}")
-    got = train(again(expected, runs_dir, data_dir))
+    got = train(as_recorded(expected, Paths(runs_dir=runs_dir, data_dir=data_dir)))
     if got is None:  # a rank other than 0
         return 0
     differences = list(_circumstances(expected, versions(), hardware(), got))
@@ -44,13 +44,17 @@ def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -
     return 0
 
 
-def again(entry: Record, runs_dir: str, data_dir: str) -> Config:
-    """The configuration of a record with this machine's paths, the recorded threads, and no W&B."""
+def as_recorded(entry: Record, paths: Paths, **trainer: Any) -> Config:
+    """The configuration of a record with this machine's paths, the recorded threads, and no W&B.
+
+    Args:
+        entry: the record.
+        paths: of this machine.
+        trainer: what the trainer is to do differently; evaluation takes one device.
+    """
     plain = dict(entry.config)
-    plain["paths"] = {"data_dir": data_dir, "runs_dir": runs_dir}
-    plain["logger"] = {"name": "none"}
-    plain["resume"] = None
-    plain["trainer"] = {**plain["trainer"], "threads": entry.determinism.threads}
+    plain |= {"paths": paths.model_dump(), "logger": {"name": "none"}, "resume": None}
+    plain["trainer"] = {**plain["trainer"], "threads": entry.determinism.threads, **trainer}
     return load_config(plain)
 
 
