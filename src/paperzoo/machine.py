@@ -12,6 +12,7 @@ from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import DDPStrategy
 
 from paperzoo.config.schema import Config, Trainer
+from paperzoo.norms.layer_sync import SyncNorms
 from paperzoo.runs.checkpoints import AtomicCheckpointIO
 
 # Lightning's advice that does not apply here: batches come from memory, loaders resume by themselves.
@@ -51,7 +52,8 @@ def make_trainer(config: Config) -> L.Trainer:
         gradient_clip_val=choice.gradient_clip_val,
         deterministic=config.deterministic,
         benchmark=not config.deterministic,
-        plugins=[AtomicCheckpointIO()],
+        sync_batchnorm=choice.sync_batchnorm,
+        plugins=[AtomicCheckpointIO(), *([SyncNorms()] if choice.sync_batchnorm else [])],
         profiler=Silent(),
         logger=False,
         enable_checkpointing=False,

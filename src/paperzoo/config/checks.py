@@ -25,6 +25,18 @@ TAKES: dict[str, dict[str | None, set[str]]] = {
             "path", "hub", "image_column", "label_column", "train_split", "test_split", "streaming",
         },
     },
+    "norm": {
+        None: set(),
+        "torch.nn.BatchNorm2d": {"eps", "momentum"},
+        "torch.nn.InstanceNorm2d": {"eps"},
+        "paperzoo.norms.SyncBatchNorm": {"eps", "momentum"},
+        "paperzoo.norms.LayerNorm": {"eps"},
+        "paperzoo.norms.GroupNorm": {"eps", "groups"},
+        "paperzoo.papers.switchable_norm.SwitchNorm2d": {
+            "eps", "momentum", "using_moving_average", "using_bn", "unbiased",
+        },
+        "paperzoo.papers.mabn.MABN2d": {"convolution", "eps", "momentum", "B", "real_B", "warmup_iters"},
+    },
     "mix": {
         None: set(),
         "torchvision.transforms.v2.MixUp": {"alpha"},
@@ -36,6 +48,18 @@ SPECIAL = {
     "optimizer": ("momentum", "nesterov", "betas", "eps"),
     "scheduler": ("final", "milestones", "gamma"),
     "data": ("root", "path", "hub", "image_column", "label_column", "train_split", "test_split", "streaming"),
+    "norm": (
+        "convolution",
+        "eps",
+        "momentum",
+        "groups",
+        "using_moving_average",
+        "using_bn",
+        "unbiased",
+        "B",
+        "real_B",
+        "warmup_iters",
+    ),
     "mix": ("alpha",),
     "logger": ("mode", "project", "entity"),
 }

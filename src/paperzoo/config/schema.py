@@ -81,6 +81,16 @@ class Norm(Choice):
     """Which normalisation a network uses; ``paper`` keeps the paper's own."""
 
     target: str | None = Field(default=None, alias="_target_")  # type: ignore[assignment]
+    convolution: str | None = None  # a class that replaces the convolutions, too
+    eps: Annotated[float, Field(gt=0)] | None = None  # None keeps that of the layer that is replaced
+    momentum: Fraction | None = None
+    groups: Positive | None = None  # group
+    using_moving_average: bool | None = None  # switchable, and the two below
+    using_bn: bool | None = None
+    unbiased: bool | None = None
+    B: Positive | None = None  # mabn: images of a batch on a rank, and the three below
+    real_B: Positive | None = None  # noqa: N815 - the paper's name
+    warmup_iters: Count | None = None
 
 
 class Mix(Choice):
@@ -138,6 +148,7 @@ class Trainer(Node):
     gradient_clip_val: Annotated[float, Field(gt=0)] | None = None
     channels_last: bool | None = None  # None: where it is faster (measured, see benchmarks/channels_last.py)
     compile: bool = False
+    sync_batchnorm: bool = False  # batch normalisation over all ranks, as norm=sync_batch
     threads: Positive | None = None  # of each process; None leaves torch's own choice
     log_every_n_steps: Positive = 20
 

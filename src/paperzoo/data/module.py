@@ -130,6 +130,11 @@ class ImageData(L.LightningDataModule):
 
     # loaders
 
+    @property
+    def equal_batches(self) -> bool:
+        """Whether all ranks train on batches of one size."""
+        return self.config.drop_last and not self.config.streaming
+
     def train_dataloader(self) -> Loader:
         """The training batches of this rank, from where a resumed run stopped."""
         loader = self._loader("train", self.config.batch_size, train=True)

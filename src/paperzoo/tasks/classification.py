@@ -14,9 +14,11 @@ from torchmetrics.classification import (
 )
 
 from paperzoo.config import build
+from paperzoo.config.building import locate
 from paperzoo.config.schema import Loss, Mix, Norm, Optimizer, Scheduler
+from paperzoo.norms import convert
 from paperzoo.tasks import optimizers
-from paperzoo.tasks.distributed import gather
+from paperzoo.tasks.distributed import buffers_from_rank_zero, gather, ranks, weight_of_rank
 from paperzoo.tasks.running import Running
 
 Batch = tuple[Tensor, Tensor]  # images (B, C, H, W) normalised, labels (B,)
@@ -56,7 +58,10 @@ class Classification(L.LightningModule):
         self.network = self.build_network(num_classes=num_classes, in_chans=in_chans, **options)
         swap = Norm.model_validate(norm)
         if swap.target:
-            self.network = build(swap, self.network)
+            options = {key: value for key, value in swap.arguments().items() if value is not None}
+            self.network = convert(self.network, locate(swap.target), **options)
+        self._rank_buffers = _rank_buffers(self.network)
+        self._ddp_params_and_buffers_to_ignore = [f"network.{name}" for name in self._rank_buffers]
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network.to(memory_format=self.memory_format)
         self.loss = build(Loss.model_validate(loss))
@@ -68,6 +73,7 @@ class Classification(L.LightningModule):
         self.confusion: Tensor | None = None  # (K, K) of the last pass: rows are the truth
         self.running: Running | None = None
         self._running_state: dict[str, Any] | None = None  # of the checkpoint that this run resumes from
+        self._buffer_state: dict[str, Tensor] = {}  # likewise
 
     @abstractmethod
     def build_network(self, network: str, num_classes: int, in_chans: int, **options: Any) -> nn.Module:
@@ -84,6 +90,8 @@ class Classification(L.LightningModule):
         self.running = Running(self.hparams["window"], self.hparams["num_classes"], self.device)
         if self._running_state is not None:
             self.running.load_state_dict(self._running_state)
+        for name, value in self._buffer_state.items():
+            self.network.get_buffer(name).copy_(value)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's mean loss."""
@@ -92,9 +100,11 @@ class Classification(L.LightningModule):
         if self.mix is not None:
             images, targets = self.mix(images, labels)  # targets (B, K)
         logits = self(images)
-        loss = self.loss(logits, targets)
+        loss = self.loss(logits, targets) if len(labels) else logits.sum()  # of nothing: zero
         assert self.running is not None
         self.running.update(loss, logits, labels)
+        if ranks() > 1 and not self.trainer.datamodule.equal_batches:  # type: ignore[attr-defined]
+            loss = loss * weight_of_rank(len(labels), self.device)
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -120,6 +130,14 @@ class Classification(L.LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the metrics."""
         self._evaluate(batch)
+
+    def on_validation_epoch_start(self) -> None:
+        """All ranks evaluate with rank 0's running statistics, which are those that a checkpoint holds."""
+        buffers_from_rank_zero(self.network, but=self._rank_buffers)
+
+    def on_test_epoch_start(self) -> None:
+        """Likewise."""
+        self.on_validation_epoch_start()
 
     def on_validation_epoch_end(self) -> None:
         """Compute the metrics of the validation split."""
@@ -148,11 +166,24 @@ class Classification(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what the epoch has summed so far, on every rank."""
         checkpoint["running"] = gather(self.running.state_dict()) if self.running else None
+        own = {name: self.network.get_buffer(name).cpu().clone() for name in self._rank_buffers}
+        checkpoint["rank_buffers"] = gather(own) if own else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Bring it back; the device is known only when training starts."""
         saved = checkpoint.get("running")
         self._running_state = saved[self.global_rank] if saved else None
+        buffers = checkpoint.get("rank_buffers")
+        self._buffer_state = buffers[self.global_rank] if buffers else {}
+
+
+def _rank_buffers(network: nn.Module) -> list[str]:
+    """Names of the buffers that each rank has of its own (a layer's ``rank_buffers``)."""
+    return [
+        f"{place}.{name}" if place else name
+        for place, module in network.named_modules()
+        for name in getattr(module, "rank_buffers", ())
+    ]
 
 
 def _scores(num_classes: int) -> MetricCollection:

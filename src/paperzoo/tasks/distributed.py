@@ -1,9 +1,11 @@
 """The few collectives that Paperzoo's own code needs; each is the identity in a single process."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
 
 
 def ranks() -> int:
@@ -27,6 +29,25 @@ def max_over_ranks(values: list[int], device: torch.device) -> list[int]:
     tensor = torch.tensor(values, dtype=torch.int64, device=device)
     dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
     return tensor.tolist()
+
+
+def weight_of_rank(images: int, device: torch.device) -> Tensor:
+    """What a rank's mean loss is multiplied with, so that DDP's mean over the ranks is the mean over the images.
+
+    The number of its images times the ranks, over the number of all ranks' images.
+    """
+    total = torch.tensor(float(images), device=device)
+    dist.all_reduce(total)
+    return images * ranks() / total.clamp_min(1)
+
+
+def buffers_from_rank_zero(network: nn.Module, but: Collection[str]) -> None:
+    """Rank 0's buffers (running statistics) on every rank, so that all evaluate what a checkpoint holds."""
+    if ranks() == 1:
+        return
+    for name, buffer in network.named_buffers():
+        if name not in but:
+            dist.broadcast(buffer, src=0)
 
 
 def gather(value: Any) -> list[Any]:

@@ -7,6 +7,7 @@ from torch import nn
 
 from paperzoo.config import build
 from paperzoo.config.schema import Optimizer
+from paperzoo.norms import is_norm
 
 
 def make(network: nn.Module, choice: Optimizer) -> torch.optim.Optimizer:
@@ -17,13 +18,15 @@ def make(network: nn.Module, choice: Optimizer) -> torch.optim.Optimizer:
 def parameter_groups(network: nn.Module, choice: Optimizer) -> list[dict[str, Any]]:
     """One group with weight decay, and one without where norms and biases are to be spared.
 
-    Norm scales and all biases are the parameters with at most one dimension (timm's rule).
+    To be spared are the parameters with at most one dimension (timm's rule), and all of a normalisation layer:
+    those of Switchable Norm have four.
     """
+    of_norms = {id(p) for module in network.modules() if is_norm(module) for p in module.parameters(recurse=False)}
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     if choice.decay_norms_and_biases or choice.weight_decay == 0:
         return [{"params": parameters}]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1 and id(p) not in of_norms]},
+        {"params": [p for p in parameters if p.ndim <= 1 or id(p) in of_norms], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

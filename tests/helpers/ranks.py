@@ -1,0 +1,63 @@
+"""Processes that stay, for tests of collectives: each call makes a gloo group of as many ranks as it asks for."""
+
+import tempfile
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+MOST = 4
+SECONDS = 120  # then a call has failed
+
+
+def _serve(rank: int, pipe: Connection) -> None:
+    torch.set_num_threads(1)
+    while (job := pipe.recv()) is not None:
+        function, size, store, arguments = job
+        try:
+            dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+            pipe.send((function(rank, *arguments), None))
+        except Exception:
+            pipe.send((None, traceback.format_exc()))
+        finally:
+            if dist.is_initialized():
+                dist.destroy_process_group()
+
+
+class Ranks:
+    """``MOST`` processes; ``run`` calls a function of a module on the first ``size`` of them."""
+
+    def __init__(self) -> None:
+        context = mp.get_context("spawn")
+        self.pipes, self.processes = [], []
+        for rank in range(MOST):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, theirs), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def run(self, size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        """``function(rank, *arguments)`` on each rank; their results, in order."""
+        with tempfile.TemporaryDirectory() as folder:
+            for pipe in self.pipes[:size]:
+                pipe.send((function, size, Path(folder) / "store", arguments))
+            answers = []
+            for rank, pipe in enumerate(self.pipes[:size]):
+                assert pipe.poll(SECONDS), f"rank {rank} gave no answer in {SECONDS} s"
+                answers.append(pipe.recv())
+        errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(answers) if error]
+        assert not errors, "\n".join(errors)
+        return [value for value, _ in answers]
+
+    def stop(self) -> None:
+        """End the processes."""
+        for pipe in self.pipes:
+            pipe.send(None)
+        for process in self.processes:
+            process.join(10)
