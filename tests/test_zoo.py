@@ -28,7 +28,7 @@ def test_the_table_names_every_paper_within_the_width(columns):
         assert word in lines[0]
     for slug in SLUGS:
         row = next(line for line in lines if line.startswith(slug + " "))
-        assert cards.load(slug).venue in row or columns == 160
+        assert cards.load(slug).venue.split()[0] in row or columns == 160
     assert "…" not in done.stdout
 
 

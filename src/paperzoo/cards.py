@@ -20,7 +20,7 @@ Verdict = Literal[
     "reproduced", "direction holds (scaled down)", "not supported (scaled down)", "failed", "not attempted"
 ]
 Kind = Literal[
-    "backbone", "normalisation", "recipe", "loss", "detector", "segmentation", "ensemble", "search", "compression"
+    "backbone", "norm", "recipe", "loss", "detector", "segmentation", "ensemble", "search", "compression"
 ]
 
 

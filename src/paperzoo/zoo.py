@@ -20,7 +20,7 @@ def show_all() -> None:
     table.add_column("paper")
     table.add_column("kind")
     table.add_column("networks")
-    table.add_column("parameters", justify="right")
+    table.add_column("parameters", justify="right", min_width=len("parameters"))
     table.add_column("MACs", justify="right")
     table.add_column("status")
     for slug in cards.slugs():

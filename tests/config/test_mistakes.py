@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from paperzoo import cards
 from paperzoo.config import build, checks, dump, load_config
 from paperzoo.config.schema import Choice, Optimizer
 from paperzoo.errors import UserError
 
-MODELS = "models: res2net, resnet, resnext, scnet"
+PAPERS = ", ".join(cards.slugs())
+MODELS = f"models: {PAPERS}"
 S = "model=scnet "
 
 # The command line, and what its one line must hold.
@@ -19,7 +21,7 @@ MISTAKES = [
     ("model=scnett", ["model=scnett", MODELS, "Did you mean scnet?"]),
     ("model=SCNet", ["model=SCNet", MODELS, "Did you mean scnet?"]),
     ("model=", ["model=:", MODELS]),
-    ("model=null", ["model=null", "res2net, resnet, resnext, scnet"]),
+    ("model=null", ["model=null", PAPERS]),
     ("model=[scnet,resnet]", ["model=[scnet,resnet]: must be one word", MODELS]),
     ("model=scnet,resnet", ["model=scnet,resnet", "-m"]),
     ("model.network=scnet50", ["model must be given", MODELS]),
@@ -29,7 +31,7 @@ MISTAKES = [
     (S + "trainer=dpp", ["trainer=dpp", "auto, cpu, ddp, ddp_cpu, gpu", "Did you mean ddp?"]),
     (S + "loss=ce", ["loss=ce", "losses: cross_entropy, label_smoothing"]),
     (S + "mix=mixupp", ["mix=mixupp", "cutmix, mixup, none", "Did you mean mixup?"]),
-    (S + "norm=switchable", ["norm=switchable", "norms: paper"]),
+    (S + "norm=swichable", ["norm=swichable", "Did you mean switchable"]),
     (S + "logger=wandbb", ["logger=wandbb", "none, wandb", "Did you mean wandb?"]),
     ("experiment=resnext/cifar", ["experiment=resnext/cifar", "Did you mean resnext/cifar10?"]),
     ("experiment/resnext=cifar10", ["experiment/resnext=cifar10", "write experiment=resnext/cifar10"]),

@@ -45,6 +45,10 @@ PAPERS = {
     "resnext": Row(["model.depth=11", "model.width=8"], "model.cardinality=2"),
     "res2net": Row(["model.depth=11", "model.width=8"], "model.scale=2"),
     "scnet": Row(["model.depth=11", "model.width=8"], "model.pooling_rate=2"),
+    "group_norm": Row(["model.depth=11", "model.width=8"], "model.groups=2"),
+    "switchable_norm": Row(["model.depth=11", "model.width=4"], "model.using_bn=false"),
+    "mabn": Row(["model.depth=11", "model.width=4"], "norm=group"),
+    "sync_batch_norm": Row(["model.depth=11", "model.width=4"], "norm=group"),
 }
 
 assert set(PAPERS) == set(cards.slugs()), (

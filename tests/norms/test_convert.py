@@ -13,8 +13,9 @@ from torchvision.ops import FrozenBatchNorm2d
 from paperzoo.config import compose
 from paperzoo.config.schema import Optimizer
 from paperzoo.errors import UserError
-from paperzoo.norms import GroupNorm, LayerNorm, SyncBatchNorm, convert, is_norm
+from paperzoo.norms import SyncBatchNorm, convert, is_norm
 from paperzoo.norms.layer_sync import SyncNorms
+from paperzoo.papers.group_norm import GroupNorm, LayerNorm
 from paperzoo.papers.mabn import CenConv2d, MABN2d
 from paperzoo.papers.switchable_norm import SwitchNorm1d, SwitchNorm2d, SwitchNorm3d
 from paperzoo.tasks.optimizers import parameter_groups

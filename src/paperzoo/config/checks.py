@@ -30,8 +30,8 @@ TAKES: dict[str, dict[str | None, set[str]]] = {
         "torch.nn.BatchNorm2d": {"eps", "momentum"},
         "torch.nn.InstanceNorm2d": {"eps"},
         "paperzoo.norms.SyncBatchNorm": {"eps", "momentum"},
-        "paperzoo.norms.LayerNorm": {"eps"},
-        "paperzoo.norms.GroupNorm": {"eps", "groups"},
+        "paperzoo.papers.group_norm.LayerNorm": {"eps"},
+        "paperzoo.papers.group_norm.GroupNorm": {"eps", "groups"},
         "paperzoo.papers.switchable_norm.SwitchNorm2d": {
             "eps", "momentum", "using_moving_average", "using_bn", "unbiased",
         },

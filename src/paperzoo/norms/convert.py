@@ -182,8 +182,8 @@ def _carry_statistics(name: str, old: Any, new: Any, forget: bool) -> None:
 def _is_trained(old: Any) -> bool:
     """Whether there are statistics other than those that layers begin with."""
     mean, variance = getattr(old, "running_mean", None), getattr(old, "running_var", None)
-    if variance is None:
-        return mean is not None
+    if variance is None or variance.is_meta:
+        return mean is not None and not mean.is_meta
     begins = bool((variance == 0).all() or (variance == 1).all())
     return not begins or (mean is not None and bool(mean.any()))
 
