@@ -1,12 +1,19 @@
 """Evaluating a finished run again, from its record alone."""
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from paperzoo.config.schema import Evaluation
+from paperzoo.data.module import ImageData
 from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.machine import make_trainer
+from paperzoo.norms.batch_average import batch_average
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.record import Record
 from paperzoo.runs.reproduction import as_recorded
@@ -32,11 +39,20 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     module = make_module(config, data)
     weights = checkpoints.load(_checkpoint(folder, entry, choice.weights))
     module.load_state_dict(weights["state_dict"])
+    if choice.norm_statistics == "batch_average":
+        device = trainer.strategy.root_device
+        batch_average(module.to(device), islice(_training_images(data, device), choice.norm_batches))
     run = trainer.test if choice.split == "test" else trainer.validate
     run(module, datamodule=data, verbose=False)
     metrics = {f"{choice.split}/{name}": value for name, value in module.results[choice.split].items()}
     _show(entry, choice.weights, metrics, data.description)
     return metrics
+
+
+def _training_images(data: ImageData, device: torch.device) -> Iterator[Tensor]:
+    """The images of an epoch's training batches, as training saw them."""
+    for batch in data.train_dataloader():
+        yield data.on_after_batch_transfer([None if part is None else part.to(device) for part in batch], 0)[0]
 
 
 def _one_device(entry: Record, choice: Evaluation) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, told apart by all common kinds of colour vision.
 TRAIN, VAL, RATE = "#0072B2", "#D55E00", "#009E73"
+KINDS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7")
 
 
 def learning_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
@@ -47,6 +48,28 @@ def confusion_matrix(matrix: Any, classes: Sequence[str], title: str, path: Path
             if count:
                 color = "white" if share[row, column] > 0.5 else "black"
                 axes.text(column, row, str(int(count)), ha="center", va="center", color=color, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def norm_ratios(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
+    """The shares of each kind of statistics, layer by layer: one row of bars for the mean, one for the variance.
+
+    Args:
+        rows: one per layer, from input to output: ``layer``, ``mean/<kind>``, ``variance/<kind>``.
+    """
+    figure = Figure(figsize=(min(max(7, 0.28 * len(rows) + 2), 18), 5.2), layout="constrained")
+    figure.suptitle(title)
+    for axes, what in zip(figure.subplots(2, 1, sharex=True), ("mean", "variance"), strict=True):
+        below = np.zeros(len(rows))
+        for kind, color in zip([key[len(what) + 1 :] for key in rows[0] if key.startswith(what)], KINDS, strict=False):
+            shares = np.array([row[f"{what}/{kind}"] for row in rows])
+            axes.bar(range(len(rows)), shares, 0.9, bottom=below, color=color, label=kind)
+            below += shares
+        axes.set(ylabel=f"share of the {what}", ylim=(0, 1), xlim=(-0.6, len(rows) - 0.4))
+        axes.spines[["top", "right"]].set_visible(False)
+    labels = [row["layer"] for row in rows]
+    axes.set_xticks(range(len(rows)), labels, rotation=90, fontsize=7 if len(rows) < 60 else 4)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     figure.savefig(path, dpi=110)
 
 

@@ -16,6 +16,7 @@ from paperzoo.display import Display
 from paperzoo.errors import Interrupted, RunError, UserError
 from paperzoo.machine import make_trainer, use_channels_last
 from paperzoo.networks import official
+from paperzoo.norms.ratios import NormRatios, layers_with_ratios
 from paperzoo.runs import checkpoints, compare, folders, random_state, record
 from paperzoo.runs.exact_state import Best, ExactState
 from paperzoo.runs.failures import explain
@@ -133,7 +134,11 @@ def _fit(
         config.checkpoint.every_steps,
         config.checkpoint.every_seconds,
     )
-    trainer.callbacks += [history, best, Keeper(session, history), exact]  # type: ignore[attr-defined]
+    trainer.callbacks += [history, best, Keeper(session, history)]  # type: ignore[attr-defined]
+    if layers_with_ratios(module.network):
+        folder = session.folder if session.record else None
+        trainer.callbacks.append(NormRatios(folder, tracker.log if tracker else None))  # type: ignore[attr-defined]
+    trainer.callbacks.append(exact)  # type: ignore[attr-defined] # the last: it saves all others' states
     try:
         trainer.fit(module, datamodule=data, ckpt_path=session.state, weights_only=True)
     finally:
@@ -162,6 +167,9 @@ def _test(
         pictures.confusion_matrix(module.confusion, data.class_names, title, figures / "confusion_matrix.png")
         title = f"{config.model.network} on {config.data.name}, run {session.record.id}"
         pictures.learning_curves(history.epochs, title, figures / "learning_curves.png")
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, NormRatios):
+                pictures.norm_ratios(callback.last(), title, figures / "norm_ratios.png")
     if best.epoch == last_row["epoch"]:
         return {**results, "best": results["last"]}
     if best.epoch:

@@ -203,6 +203,8 @@ class Evaluation(Node):
     run: str  # an id, a unique prefix, or a run folder
     weights: Literal["last", "best"]
     split: Literal["test", "val"]
+    norm_statistics: Literal["moving_average", "batch_average"] = "moving_average"
+    norm_batches: Positive = 100  # batch_average: training batches to average over, at most an epoch's
     accelerator: Literal["auto", "cpu", "gpu"]
     paths: Paths
     debug: bool = False
