@@ -7,6 +7,11 @@ from paperzoo.config.schema import Config
 @program("train")
 def main(config: Config) -> None:
     """Train as configured."""
+    if config.dry_run:
+        from paperzoo.dry_run import show
+
+        show(config)
+        return
     from paperzoo.training import train
 
     train(config)

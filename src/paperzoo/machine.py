@@ -52,7 +52,6 @@ def make_trainer(config: Config) -> L.Trainer:
         gradient_clip_val=choice.gradient_clip_val,
         deterministic=config.deterministic,
         benchmark=not config.deterministic,
-        sync_batchnorm=choice.sync_batchnorm,
         plugins=[AtomicCheckpointIO(), *([SyncNorms()] if choice.sync_batchnorm else [])],
         profiler=Silent(),
         logger=False,

@@ -21,9 +21,11 @@ from paperzoo.runs import checkpoints, compare, folders, random_state, record
 from paperzoo.runs.exact_state import Best, ExactState
 from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
+from paperzoo.runs.rank_watch import RankWatch
 from paperzoo.runs.record import Cost, Failure, Record, Result
 from paperzoo.runs.session import INHERITED, Keeper, Session, begin
 from paperzoo.tasks.classification import Classification
+from paperzoo.tasks.distributed import wait_for_all
 
 
 def train(config: Config) -> Record | None:
@@ -41,17 +43,23 @@ def train(config: Config) -> Record | None:
     counted = accounting.count(module.network, (data.in_chans, data.image_size, data.image_size))
     session = begin(config, data, trainer, Cost(parameters=counted.parameters, macs=counted.macs))
     tracker = _tracker(config, session.record, session)
+    watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
+    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     try:
         _announce(display, config, data, session)
         best, history = _fit(config, trainer, data, module, session, display, tracker)
         results = _test(config, trainer, data, module, session, best, history)
+        wait_for_all()
+        watch.stop()
         session.finish(results, history.epochs)
     except Interrupted as error:
+        watch.stop()
         session.end("interrupted", Failure(kind="Interrupted", message=str(error)))
         display.line(f"{error}: the exact state is saved, go on with the same command and resume=auto")
         raise
     except BaseException as error:
-        failure = explain(error, trainer, session.folder)
+        watch.stop()
+        failure = explain(error, trainer, session.folder, lost=watch.lost)
         session.end("failed", failure or Failure(kind=type(error).__name__, message=str(error)))
         if failure:
             raise RunError(failure.message) from error

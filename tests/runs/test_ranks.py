@@ -1,15 +1,23 @@
 """Two ranks as a user starts them: one folder, every sample counted once, other random numbers on each rank."""
 
+import csv
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from ranks import Ranks
 
 from paperzoo.config import compose
+from paperzoo.config.messages import CONF
 from paperzoo.evaluation import evaluate
-from paperzoo.runs import random_state, record
+from paperzoo.runs import checkpoints, random_state, record
+from paperzoo.tasks.distributed import weight_of_rank
 
 TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=96", "data.batch_size=8",
@@ -49,3 +57,195 @@ def test_a_saved_state_goes_on_with_the_same_numbers():
     expected = torch.rand(5)
     random_state.restore(saved)
     assert torch.equal(torch.rand(5), expected)
+
+
+def started(words: list[str], runs: Path) -> subprocess.Popen[str]:
+    command = [sys.executable, str(TRAIN), *words, f"paths.runs_dir={runs}"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def losses(runs: Path) -> list[float]:
+    (path,) = runs.glob("*/*/*/steps.csv")
+    with path.open() as file:
+        return [float(row["train/loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize(("norm", "more"), [("sync_batch", []), ("paper", ["trainer.sync_batchnorm=true"]),
+                                            ("switchable", ["trainer.sync_batchnorm=true"])])  # fmt: skip
+def test_two_ranks_with_32_follow_one_with_64(norm, more, tmp_path):
+    """Same images in the same order, float64, 50 steps: the loss curves agree to 1e-8."""
+    words = ["model=scnet", "model.depth=11", "model.width=4", "data.image_size=12", "data.limit_train=1600",
+             "data.augment.crop_padding=0", "data.validation=50", "data.test=50", "trainer.precision=64-true",
+             "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "trainer.threads=1", "logger=none",
+             f"norm={norm}", "optimizer.lr=0.02"]  # fmt: skip
+    one = started([*words, "trainer=cpu", "data.batch_size=64"], tmp_path / "one")
+    two = started([*words, *more, "trainer=ddp_cpu", "data.batch_size=32"], tmp_path / "two")
+    for process in (one, two):
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output[-3000:]
+    alone, together = losses(tmp_path / "one"), losses(tmp_path / "two")
+    assert len(alone) == len(together) == 50
+    assert max(abs(a - b) for a, b in zip(alone, together, strict=True)) < 1e-8
+    assert alone[-1] < 0.95 * alone[0]  # it does learn
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_rank_that_dies_ends_all_with_a_line_that_names_it(victim, tmp_path):
+    words = [word for word in WORDS if not word.startswith("trainer.max_epochs")]
+    main = started([*words, "trainer.max_epochs=500", "logger=none"], tmp_path)
+    while not list(tmp_path.glob("*/*/*/metrics.csv")):
+        assert main.poll() is None, main.communicate()[0]
+        time.sleep(0.2)
+    (child,) = psutil.Process(main.pid).children()
+    processes = [psutil.Process(main.pid), child]
+    began = time.monotonic()
+    processes[victim].kill()
+    if victim == 0:
+        child.wait(30)
+    main.wait(30)
+    assert time.monotonic() - began < 30
+    output = main.communicate(timeout=30)[0]
+    assert f"error: rank {victim} (process {processes[victim].pid} on " in output
+    assert "Traceback" not in output
+    assert main.returncode == (1 if victim == 1 else -9)
+    if victim == 1:
+        (path,) = tmp_path.glob("*/*/*/run.json")
+        entry = record.read(path.parent)
+        assert (entry.status, entry.failure.kind) == ("failed", "RankLost")
+
+
+HANGING = """
+import os, subprocess, sys, time
+from paperzoo.runs import rank_watch
+rank_watch.GRACE = 0.2
+peer = subprocess.Popen([sys.executable, "-c", ""])
+watch = rank_watch.RankWatch(lambda line: print("told:", line))
+watch.host, watch.rank, watch.peers = "here", 0, {1: ("here", peer.pid)}
+import threading
+threading.Thread(target=watch._look, daemon=True).start()
+time.sleep(60)  # as in a collective that does not return
+"""
+
+
+def test_a_rank_that_hangs_is_ended_by_its_watch():
+    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=50, check=False)
+    assert done.returncode == 1
+    assert "error: rank 1 (process " in done.stderr
+    assert "told: rank 1" in done.stdout
+
+
+def test_a_loss_that_is_nan_on_one_rank_stops_all(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(NAN_ON_RANK_ONE)
+    command = [sys.executable, str(script), *WORDS, "logger=none", f"paths.runs_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "error: the loss became nan" in done.stderr
+    assert "Traceback" not in done.stderr
+    (path,) = tmp_path.glob("*/*/*/run.json")
+    assert record.read(path.parent).failure.kind == "NonFiniteLoss"
+
+
+NAN_ON_RANK_ONE = """
+from paperzoo.config import program
+from paperzoo.papers.resnet.module import ResNet
+
+step = ResNet.training_step
+
+def diverging(self, batch, batch_idx):
+    if self.global_rank == 1 and self.trainer.global_step == 3:
+        batch = (batch[0] * float("nan"), batch[1])
+    return step(self, batch, batch_idx)
+
+ResNet.training_step = diverging
+
+@program("train")
+def main(config):
+    from paperzoo.training import train
+    train(config)
+
+main()
+"""
+
+
+def uneven(rank: int, sizes: list[int]) -> list[torch.Tensor]:
+    """DDP's gradients of a mean loss over batches of unequal size."""
+    torch.manual_seed(0)
+    parallel = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(3, 2).double())
+    x = torch.randn(sum(sizes), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64).split(sizes)[rank]
+    outputs = parallel(x)
+    loss = outputs.square().mean() if len(x) else outputs.sum()
+    (loss * weight_of_rank(len(x), torch.device("cpu"))).backward()
+    return [p.grad for p in parallel.parameters()]
+
+
+@pytest.mark.parametrize("sizes", [[3, 3], [1, 4], [5, 0], [2, 0, 3]])
+def test_the_mean_over_ranks_is_the_mean_over_images(sizes):
+    pool = Ranks()
+    try:
+        results = pool.run(len(sizes), uneven, sizes)
+    finally:
+        pool.stop()
+    torch.manual_seed(0)
+    alone = torch.nn.Linear(3, 2).double()
+    x = torch.randn(sum(sizes), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    alone(x).square().mean().backward()
+    for gradients in results:
+        for got, expected in zip(gradients, alone.parameters(), strict=True):
+            torch.testing.assert_close(got, expected.grad)
+
+
+def test_unequal_last_batches_train_every_image_on_two_ranks(tmp_path):
+    """21 images a step of 16: the last batches are 3 and 2."""
+    words = [word.replace("limit_train=96", "limit_train=21") for word in WORDS]
+    done = started([*words, "data.drop_last=false", "norm=mabn", "norm.B=8", "logger=none"], tmp_path)
+    output = done.communicate(timeout=120)[0]
+    assert done.returncode == 0, output[-3000:]
+    (path,) = tmp_path.glob("*/*/*/run.json")
+    state = checkpoints.load(path.parent / "checkpoints" / "last.ckpt")
+    assert int(state["state_dict"]["network.bn1.iters"]) == 4
+
+
+def test_each_rank_keeps_its_own_buffers_of_mabn(tmp_path):
+    words = [*WORDS, "norm=mabn", "logger=none", "checkpoint.every_steps=4", "trainer.max_epochs=40"]
+    process = started(words, tmp_path)
+    while not list(tmp_path.glob("*/*/*/checkpoints/state.ckpt.sha256")):
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 143
+    (folder,) = tmp_path.glob("*/*/*/checkpoints")
+    first, second = checkpoints.load(folder / "state.ckpt")["rank_buffers"]
+    assert first.keys() == second.keys()
+    assert all(not torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("words", [["trainer=ddp", "trainer.devices=8", "trainer.num_nodes=2"], ["trainer=cpu"]])
+def test_a_dry_run_says_what_each_rank_would_do_and_starts_nothing(words, tmp_path):
+    process = started(["model=scnet", *words, "dry_run=true", "norm=sync_batch"], tmp_path)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+    ranks = 16 if "trainer=ddp" in words else 1
+    assert f"images a step: {64 * ranks:,} (64 on each of {ranks} rank" in output
+    assert sum("seed 0, rank" in line for line in output.splitlines()) == ranks
+    assert ("torchrun --nnodes=2 --nproc-per-node=8" in output) == (ranks == 16)
+    assert not list(tmp_path.iterdir())
+
+
+def test_slurm_jobs_compose():
+    overrides = ["model=scnet", "hydra/launcher=submitit_slurm", "hydra.launcher.nodes=2",
+                 "hydra.launcher.tasks_per_node=8", "hydra.launcher.gpus_per_node=8"]  # fmt: skip
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        launcher = hydra_compose("train", overrides, return_hydra_config=True).hydra.launcher
+    assert launcher._target_ == "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher"
+    assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node) == (2, 8, 8)
+
+
+def test_submitit_runs_a_job_of_its_own_and_a_failure_is_the_jobs(tmp_path):
+    small = [word for word in WORDS if word != "trainer=ddp_cpu"]
+    words = ["-m", *small, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5", "seed=0,1", "logger=none",
+             f"hydra.sweep.dir={tmp_path}/jobs", "trainer=cpu"]  # fmt: skip
+    process = started(words, tmp_path)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output[-3000:]
+    assert {record.read(path.parent).seed for path in tmp_path.glob("resnet/*/*/run.json")} == {0, 1}

@@ -251,7 +251,7 @@ def _paths(config: Config) -> None:
 
 def _gpus(config: Config) -> None:
     """Last, since it alone has to import torch."""
-    if config.trainer.accelerator != "gpu":
+    if config.trainer.accelerator != "gpu" or config.dry_run:
         return
     import torch
 

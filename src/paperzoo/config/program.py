@@ -77,6 +77,13 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
             task(loading.validate(composed, loading.SCHEMAS[config_name], overrides))
         except Exception as error:  # Hydra would print its own account of it
             failures.append(error)
+            if is_elsewhere():  # a job of a cluster must fail where it runs
+                raise
+
+    def is_elsewhere() -> bool:
+        from hydra.core.hydra_config import HydraConfig
+
+        return "BasicLauncher" not in str(HydraConfig.get().launcher.get("_target_"))
 
     run = hydra.main(version_base="1.3", config_path=str(loading.CONF), config_name=config_name)(validated)
     try:

@@ -1,6 +1,7 @@
 """What to say of a run that failed: the cause in one line, and what to do next."""
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,20 @@ DISK = {
 }
 
 
-def explain(error: BaseException, trainer: Any, folder: Path) -> Failure | None:
-    """A failure that needs no traceback, or None for an error that does (a mistake of ours)."""
+SECONDS = 3.0  # for a dead rank to be seen, after its connection broke
+
+
+def explain(
+    error: BaseException, trainer: Any, folder: Path, lost: Callable[[float], str | None] = lambda _: None
+) -> Failure | None:
+    """A failure that needs no traceback, or None for an error that does (a mistake of ours).
+
+    Args:
+        error: what was raised.
+        trainer: Lightning's.
+        folder: of the run.
+        lost: the line about a rank that died, waiting so many seconds for one.
+    """
     if isinstance(error, NonFiniteLoss):
         return Failure(kind="NonFiniteLoss", message=f"{_diverged(error, trainer)}; {_kept(folder)}")
     if _is_out_of_memory(error):
@@ -28,6 +41,8 @@ def explain(error: BaseException, trainer: Any, folder: Path) -> Failure | None:
     if isinstance(error, OSError) and error.errno in DISK:
         place = f" ({error.filename})" if error.filename else ""
         return Failure(kind="Disk", message=f"{DISK[error.errno]}{place}; then go on with resume=auto; {_kept(folder)}")
+    if isinstance(error, RuntimeError) and (line := lost(SECONDS)):
+        return Failure(kind="RankLost", message=f"{line}; go on with resume=auto; {_kept(folder)}")
     return None
 
 

@@ -50,6 +50,12 @@ def buffers_from_rank_zero(network: nn.Module, but: Collection[str]) -> None:
             dist.broadcast(buffer, src=0)
 
 
+def wait_for_all() -> None:
+    """Go on when every rank is here."""
+    if ranks() > 1:
+        dist.barrier()
+
+
 def gather(value: Any) -> list[Any]:
     """Every rank's plain value, in the order of the ranks."""
     if ranks() == 1:

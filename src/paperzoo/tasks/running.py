@@ -33,7 +33,7 @@ class Running:
 
     def __init__(self, window: int, num_classes: int, device: torch.device) -> None:
         self.top = [k for k in TOP if k == 1 or num_classes > k]
-        self.losses = torch.zeros(window, device=device)
+        self.losses = torch.zeros(window, dtype=torch.float64, device=device)
         self.hits = torch.zeros(len(self.top), dtype=torch.int64, device=device)  # within the window
         self.counts: list[int] = []  # images of each step in the window
         self.last_finite: float | None = None
@@ -108,7 +108,7 @@ class Running:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
-        self.losses[: len(state["losses"])] = torch.tensor(state["losses"])
+        self.losses[: len(state["losses"])] = torch.tensor(state["losses"], dtype=torch.float64)
         self.hits.copy_(torch.tensor(state["hits"]))
         self.counts, self.totals = list(state["counts"]), list(state["totals"])
         self.last_finite = state["last_finite"]

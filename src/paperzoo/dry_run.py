@@ -1,0 +1,49 @@
+"""``dry_run=true``: what each rank would do, without starting any. Imports no torch, and needs no GPU."""
+
+from rich.console import Console
+from rich.table import Table
+
+from paperzoo.config.schema import Config
+
+SHOWN = 16  # ranks; more are alike
+
+
+def show(config: Config) -> None:
+    """Print a row per rank, the sizes that follow, and the commands that start it on other engines."""
+    trainer, data = config.trainer, config.data
+    ranks = trainer.devices * trainer.num_nodes
+    console = Console(highlight=False)
+    batch = f"{data.batch_size} on each of {ranks} rank{'s' * (ranks > 1)}"
+    if trainer.accumulate_grad_batches > 1:
+        batch += f", {trainer.accumulate_grad_batches} batches a step"
+    console.print(f"{config.model.name} ({config.model.network}) on {data.name}, norm={config.norm.name}")
+    console.print(f"images a step: {data.batch_size * ranks * trainer.accumulate_grad_batches:,} ({batch})")
+    console.print(f"learning rate: {config.optimizer.lr:g}, {config.scheduler.name}, {trainer.max_epochs} epochs")
+    console.print(f"normalisation: {'over all ranks' if _synchronised(config) else 'of each rank by itself'}")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for column in ("rank", "node", "device", "backend", "random numbers", "writes"):
+        table.add_column(column)
+    for rank in range(min(ranks, SHOWN)):
+        node, local = divmod(rank, trainer.devices)
+        writes = "record, checkpoints, W&B" if rank == 0 else "nothing"
+        drawn = f"seed {config.seed}, rank {rank}"
+        table.add_row(str(rank), str(node), _device(config, local), trainer.backend or "none", drawn, writes)
+    console.print(table)
+    if ranks > SHOWN:
+        console.print(f"... and {ranks - SHOWN} more ranks like these")
+    if ranks > 1:
+        nodes, each, words = trainer.num_nodes, trainer.devices, "src/train.py <the same words>"
+        meet = "--rdzv-backend=c10d --rdzv-endpoint=<host>:29500"
+        console.print("started by this command itself on one node; on several:")
+        console.print(f"  torchrun --nnodes={nodes} --nproc-per-node={each} {meet} {words}", soft_wrap=True)
+        console.print(f"  srun --nodes={nodes} --ntasks-per-node={each} python {words}", soft_wrap=True)
+
+
+def _device(config: Config, local: int) -> str:
+    if config.trainer.accelerator == "gpu":
+        return f"cuda:{local}"
+    return "cpu" if config.trainer.accelerator == "cpu" else "a GPU if there is one, else cpu"
+
+
+def _synchronised(config: Config) -> bool:
+    return config.trainer.sync_batchnorm or config.norm.name == "sync_batch" or config.model.name == "sync_batch_norm"
