@@ -3,7 +3,10 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from paperzoo.errors import UserError
+
 STEP = "trainer/global_step"
+PATIENCE = 20.0  # seconds for W&B's server to answer
 
 
 class Wandb:
@@ -29,18 +32,24 @@ class Wandb:
     ) -> None:
         import wandb
 
-        self.run = wandb.init(
-            project=project,
-            entity=entity,
-            dir=folder,
-            id=run_id,
-            name=run_id,
-            config=config,
-            tags=tags,
-            mode=mode,
-            resume="allow" if mode == "online" else None,
-            settings=wandb.Settings(console="off", silent=True, disable_git=True, save_code=False),
-        )
+        settings = wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, init_timeout=PATIENCE)
+        same: dict[str, Any] = {"project": project, "entity": entity, "dir": folder, "id": run_id, "name": run_id}
+        same |= {"config": config, "tags": tags, "settings": settings}
+        self.note: str | None = None  # what the user should know of it
+        try:
+            self.run = wandb.init(**same, mode=mode, resume="allow" if mode == "online" else None)
+        except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
+            raise UserError(
+                f"logger.mode=online: W&B does not let this machine in ({_first_line(error)}); run `wandb login`, set "
+                "WANDB_API_KEY, or use logger.mode=offline"
+            ) from None
+        except wandb.errors.CommError as error:
+            wandb.teardown()  # it holds the run's id
+            self.run = wandb.init(**same, mode="offline")
+            self.note = (
+                f"W&B cannot be reached ({_first_line(error)}): this run logs offline, "
+                f"`wandb sync {folder}/wandb/offline-run-*` sends it later"
+            )
         self.run.define_metric(STEP)
         self.run.define_metric("*", step_metric=STEP)  # W&B's own counter is not the optimiser's step
 
@@ -52,3 +61,7 @@ class Wandb:
         """Close the run; a failed one must not read as finished."""
         self.run.summary.update(summary)
         self.run.finish(exit_code=1 if failed else 0)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

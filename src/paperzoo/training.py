@@ -42,11 +42,14 @@ def train(config: Config) -> Record | None:
     module = make_module(config, data)
     counted = accounting.count(module.network, (data.in_chans, data.image_size, data.image_size))
     session = begin(config, data, trainer, Cost(parameters=counted.parameters, macs=counted.macs))
-    tracker = _tracker(config, session.record, session)
+    tracker = None
     watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     try:
+        tracker = _tracker(config, session.record, session)
         _announce(display, config, data, session)
+        if tracker and tracker.note:
+            display.line(f"note: {tracker.note}")
         best, history = _fit(config, trainer, data, module, session, display, tracker)
         results = _test(config, trainer, data, module, session, best, history)
         wait_for_all()

@@ -61,6 +61,23 @@ def test_out_of_memory_suggests_a_smaller_batch(tmp_path, monkeypatch):
     assert record.read(only(tmp_path)).failure.kind == "OutOfMemory"
 
 
+def test_an_operation_without_a_deterministic_form_is_named(tmp_path, monkeypatch):
+    """On a CPU torch has few of them; max_unpool2d is one."""
+    step = ResNet.training_step
+
+    def unpooling(self, batch, batch_idx):
+        pooled, places = torch.nn.functional.max_pool2d(batch[0], 2, return_indices=True)
+        torch.nn.functional.max_unpool2d(pooled, places, 2)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ResNet, "training_step", unpooling)
+    with pytest.raises(RunError, match=r"^max_unpooling2d\S* has no deterministic form .* deterministic=false"):
+        train(compose("train", [*WORDS, f"paths.runs_dir={tmp_path / 'a'}"]))
+    assert record.read(only(tmp_path / "a")).failure.kind == "NotDeterministic"
+    entry = train(compose("train", [*WORDS, "deterministic=false", f"paths.runs_dir={tmp_path / 'b'}"]))
+    assert not entry.determinism.algorithms
+
+
 @pytest.mark.parametrize(("number", "part"), [(errno.ENOSPC, "disk is full"), (errno.EROFS, "read-only")])
 def test_a_disk_that_takes_no_more_is_said(number, part, tmp_path, monkeypatch):
     def write(self, folder):

@@ -24,6 +24,7 @@ def compose(config_name: str, overrides: Sequence[str]) -> Any:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
+    overrides = messages.ids_as_text(overrides)
     messages.check_overrides(overrides)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -167,6 +167,11 @@ def config_groups() -> dict[str, list[str]]:
     return groups
 
 
+def ids_as_text(overrides: Sequence[str]) -> list[str]:
+    """Quote the ids of runs, which are hex digits: 1234567890 and 12e4567890 would be read as numbers."""
+    return [re.sub(r"^(run|resume)=([0-9][0-9a-fA-F-]*)$", r"\1='\2'", text) for text in overrides]
+
+
 def check_overrides(overrides: Sequence[str], *, multirun: bool = False) -> None:
     """Check each override by itself: its grammar, and words that name no option of their group.
 

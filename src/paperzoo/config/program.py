@@ -130,6 +130,7 @@ def _parse(words: list[str], config_name: str) -> argparse.Namespace:
     if len(chosen) > 1:
         raise UserError(f"{' '.join(chosen)}: exclude each other; give one")
     flags = [word for word in words if word not in arguments.overrides]
+    arguments.overrides = messages.ids_as_text(arguments.overrides)
     sys.argv[1:] = [*flags, *arguments.overrides]
     return arguments
 

@@ -19,6 +19,7 @@ DISK = {
 }
 
 
+NO_DETERMINISTIC_FORM = " does not have a deterministic implementation"  # torch's words
 SECONDS = 3.0  # for a dead rank to be seen, after its connection broke
 
 
@@ -41,6 +42,10 @@ def explain(
     if isinstance(error, OSError) and error.errno in DISK:
         place = f" ({error.filename})" if error.filename else ""
         return Failure(kind="Disk", message=f"{DISK[error.errno]}{place}; then go on with resume=auto; {_kept(folder)}")
+    if isinstance(error, RuntimeError) and NO_DETERMINISTIC_FORM in str(error):
+        operation = str(error).split(NO_DETERMINISTIC_FORM)[0].strip()
+        message = f"{operation} has no deterministic form on this device: set deterministic=false, which is recorded"
+        return Failure(kind="NotDeterministic", message=message)
     if isinstance(error, RuntimeError) and (line := lost(SECONDS)):
         return Failure(kind="RankLost", message=f"{line}; go on with resume=auto; {_kept(folder)}")
     return None
