@@ -57,6 +57,27 @@ def sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return plain.double(), product.double()
 
 
+def moments_of_all(
+    count: int, shift: Tensor, first: Tensor, second: Tensor, group: Group
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Count (1,), mean (C,) and biased variance (C,) over the ranks of a group, in float64.
+
+    Args:
+        count: numbers per channel on this rank.
+        shift: (C,), what was subtracted before summing.
+        first, second: (C,), the sums of what remained and of its squares.
+        group: the ranks.
+    """
+    packed = torch.cat([
+        torch.full((1,), count, dtype=torch.float64, device=shift.device),
+        first + count * shift,  #                           n m
+        second + shift * (2 * first + count * shift),  #    n (v + m^2)
+    ])  # fmt: skip
+    n, m, v = sum_over(packed, group).split([1, len(shift), len(shift)])
+    m, v = m / n.clamp_min(1), v / n.clamp_min(1)
+    return n, m, (v - m.square()).clamp_min(0)
+
+
 class _Normalise(torch.autograd.Function):
     """The layer's arithmetic; plain operations, so that a compiler fuses them and every device has them."""
 
@@ -68,14 +89,7 @@ class _Normalise(torch.autograd.Function):
         shift = (wide[:1].sum(_axes(x)) / max(count // max(len(x), 1), 1)).double()
         d = wide - _as_map(shift, wide)  # (B, C, ...)
         first, second = sums(d, d)
-        packed = torch.cat([
-            torch.full((1,), count, dtype=torch.float64, device=x.device),
-            first + count * shift,  #                                       n m
-            second + shift * (2 * first + count * shift),  #                n (v + m^2)
-        ])  # fmt: skip
-        n, m, v = sum_over(packed, group).split([1, x.shape[1], x.shape[1]])
-        m, v = m / n.clamp_min(1), v / n.clamp_min(1)
-        v = (v - m.square()).clamp_min(0)
+        n, m, v = moments_of_all(count, shift, first, second, group)
         invstd = (v + eps).rsqrt()
         scale = invstd if weight is None else invstd * weight
         beta = scale * (shift - m)
