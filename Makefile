@@ -33,7 +33,7 @@ test: $(READY) ## run the tests; make test ARGS="tests/data -k crop"
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 soak: $(READY) ## kill and resume runs 200 times on one rank and on two, and compare (about 20 minutes)
-	@$(BIN)/python tests/runs/soak.py trials=200 ranks=1 && $(BIN)/python tests/runs/soak.py trials=200 ranks=2
+	@$(BIN)/python tests/runs/soak.py trials=200 ranks=1 && $(BIN)/python tests/runs/soak.py trials=200 ranks=2 norm=sync_batch
 
 check: lint types contracts ## lint, types and import contracts
 

@@ -1,6 +1,6 @@
 """The kill test: SIGKILL a run at random steps, several times in a row, resume, and compare with a run left alone.
 
-    python tests/runs/soak.py [trials=200] [ranks=1] [seed=0]
+    python tests/runs/soak.py [trials=200] [ranks=1] [seed=0] [norm=paper]
 
 A server process imports everything and forks each run, so that a trial takes seconds. The runs have shuffling,
 random crops, mixup, dropout, gradient accumulation and a learning-rate schedule. After the last resume the weights,
@@ -52,9 +52,15 @@ def _module() -> Any:
 Dropping = _module()
 
 
-def overrides(runs: Path, ranks: int, every_steps: int) -> list[str]:
+def overrides(runs: Path, ranks: int, norm: str, every_steps: int) -> list[str]:
     """The command line of a run on ``ranks`` ranks."""
-    words = [*OVERRIDES, f"paths.runs_dir={runs}", f"checkpoint.every_steps={every_steps}", "resume=auto"]
+    words = [
+        *OVERRIDES,
+        f"norm={norm}",
+        f"paths.runs_dir={runs}",
+        f"checkpoint.every_steps={every_steps}",
+        "resume=auto",
+    ]
     if ranks > 1:
         words += [
             "trainer=ddp_cpu",
@@ -153,7 +159,7 @@ def comparable(entry: record.Record) -> bytes:
     return plain.model_dump_json().encode()
 
 
-def soak(trials: int, ranks: int, seed: int) -> int:
+def soak(trials: int, ranks: int, seed: int, norm: str) -> int:
     """Run the trials, print the counts, return how many were not equal."""
     chance = random.Random(seed)
     kills = equal = lost = 0
@@ -162,11 +168,13 @@ def soak(trials: int, ranks: int, seed: int) -> int:
         root = Path(folder)
         port = 20000 + os.getpid() % 20000
         log = root / "log"
-        assert run(overrides(root / "alone", ranks, 1000), log, ranks=ranks, port=port, kill=None), log.read_text()
+        assert run(overrides(root / "alone", ranks, norm, 1000), log, ranks=ranks, port=port, kill=None), (
+            log.read_text()
+        )
         _, expected = outcome(root / "alone")
         for trial in range(trials):
             runs, log = root / f"{trial}", root / f"{trial}.log"
-            words = overrides(runs, ranks, chance.choice([1, 2, 3, 5, 8]))
+            words = overrides(runs, ranks, norm, chance.choice([1, 2, 3, 5, 8]))
             finished = False
             for _ in range(chance.randint(1, 4)):
                 port += 1
@@ -189,12 +197,14 @@ def soak(trials: int, ranks: int, seed: int) -> int:
             if sys.stdout.isatty() or (trial + 1) % 25 == 0:
                 print(f"{trial + 1}/{trials}: kills {kills}, equal {equal}, lost {lost}", flush=True)
     seconds = time.monotonic() - begun
-    print(f"{trials} trials on {ranks} rank(s): kills {kills}, equal {equal}, lost {lost} ({seconds:.0f} s)")
+    print(
+        f"{trials} trials on {ranks} rank(s), norm={norm}: kills {kills}, equal {equal}, lost {lost} ({seconds:.0f} s)"
+    )
     return lost
 
 
 if __name__ == "__main__":
     sys.modules["soak"] = sys.modules["__main__"]
-    options = {"trials": 200, "ranks": 1, "seed": 0}
-    options |= {key: int(value) for key, value in (word.split("=") for word in sys.argv[1:])}
+    options: dict[str, Any] = {"trials": 200, "ranks": 1, "seed": 0, "norm": "paper"}
+    options |= {key: value if key == "norm" else int(value) for key, value in (w.split("=") for w in sys.argv[1:])}
     sys.exit(min(soak(**options), 100))
