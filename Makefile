@@ -2,7 +2,8 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3 python,$(if $(shell command -v $(p) 2>/dev/null && $(p) -c 'import sys; sys.exit(not (3,11) <= sys.version_info < (3,14))' 2>/dev/null),$(p),)) python3)
+FITS := 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))'
+PYTHON := $(shell for p in python3.13 python3.12 python3.11 python3 python; do $$p -c $(FITS) >/dev/null 2>&1 && { echo $$p; exit; }; done; echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -17,6 +18,7 @@ help: ## list the targets
 setup: $(READY) ## make .venv and install what requirements.lock pins (2 to 5 minutes, 5.5 GB, once)
 
 $(READY): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON): there is no such program; Paperzoo needs Python 3.11, 3.12 or 3.13"; exit 1; }
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else "Python %d.%d: Paperzoo needs 3.11, 3.12 or 3.13; name one with make PYTHON=python3.12" % v)'
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv module; install it (Debian: apt-get install python3-venv)"; exit 1; }
 	@test -x $(BIN)/python || { echo "making $(VENV) with $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
@@ -27,7 +29,7 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 train: $(READY) ## train SCNet on the embedded data; make train ARGS="model=res2net trainer.max_epochs=3"
-	@$(BIN)/python src/train.py $(if $(findstring model=,$(ARGS)),,model=scnet) $(ARGS)
+	@$(BIN)/python src/train.py $(if $(findstring model=,$(ARGS))$(findstring experiment=,$(ARGS)),,model=scnet) $(ARGS)
 
 test: $(READY) ## run the tests; make test ARGS="tests/data -k crop"
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)

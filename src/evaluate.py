@@ -1,12 +1,16 @@
 """Evaluate a run again: python src/evaluate.py run=<id> [weights=best] [split=val]."""
 
+from pathlib import Path
+
 from paperzoo.config import program
 from paperzoo.config.schema import Evaluation
+from paperzoo.runs import folders
 
 
 @program("evaluate")
 def main(choice: Evaluation) -> None:
     """Evaluate as configured."""
+    folders.find(Path(choice.paths.runs_dir), choice.run)  # a mistake is said before torch is imported
     from paperzoo.evaluation import evaluate
 
     evaluate(choice)

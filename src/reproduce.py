@@ -19,6 +19,8 @@ def main(run: str = "", *, runs_dir: str, data_dir: str, tolerance: str | None, 
     """Reproduce or compare."""
     if not run:
         raise UserError("which run? python src/reproduce.py <id>; `python src/runs.py` lists them")
+    if diff == "":
+        raise UserError("diff=: which other run? python src/reproduce.py <id> diff=<id>")
     if diff:
         return reproduction.differences(run, diff, runs_dir)
     return reproduction.reproduce(

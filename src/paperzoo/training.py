@@ -18,7 +18,7 @@ from paperzoo.machine import make_trainer, use_channels_last
 from paperzoo.networks import official
 from paperzoo.norms.ratios import NormRatios, layers_with_ratios
 from paperzoo.runs import checkpoints, compare, folders, random_state, record
-from paperzoo.runs.exact_state import Best, ExactState
+from paperzoo.runs.exact_state import Best, ExactState, interruptible
 from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
 from paperzoo.runs.rank_watch import RankWatch
@@ -36,6 +36,11 @@ def train(config: Config) -> Record | None:
         RunError: the run failed on its way; its record says why.
         Interrupted: it was told to stop; its exact state is saved.
     """
+    with interruptible():
+        return _train(config)
+
+
+def _train(config: Config) -> Record | None:
     trainer = make_trainer(config)
     display = Display(silent=trainer.global_rank > 0)
     data = load_data(config, rank=trainer.global_rank, ranks=trainer.world_size)
@@ -52,18 +57,24 @@ def train(config: Config) -> Record | None:
             display.line(f"note: {tracker.note}")
         best, history = _fit(config, trainer, data, module, session, display, tracker)
         results = _test(config, trainer, data, module, session, best, history)
+        skipped = data.count_skipped()
         wait_for_all()
         watch.stop()
+        if session.record:
+            session.record.data.skipped = skipped
         session.finish(results, history.epochs)
     except Interrupted as error:
         watch.stop()
         session.end("interrupted", Failure(kind="Interrupted", message=str(error)))
-        display.line(f"{error}: the exact state is saved, go on with the same command and resume=auto")
+        saved = "the exact state is saved" if checkpoints.newest_state(session.folder) else "no state was saved yet"
+        display.line(f"{error}: {saved}, go on with the same command and resume=auto")
         raise
     except BaseException as error:
         watch.stop()
         failure = explain(error, trainer, session.folder, lost=watch.lost)
         session.end("failed", failure or Failure(kind=type(error).__name__, message=str(error)))
+        if failure and failure.kind == "NonFiniteLoss" and trainer.global_rank > 0:
+            raise SystemExit(RunError.exit_code) from None  # all ranks stop for it, one says so
         if failure:
             raise RunError(failure.message) from error
         raise

@@ -70,7 +70,7 @@ def whole_number(name: str, text: str, minimum: int = 0) -> int:
     Raises:
         UserError: it is none, or below ``minimum``.
     """
-    if not text.isdigit() or int(text) < minimum:
+    if not (text.isascii() and text.isdecimal()) or int(text) < minimum:
         raise UserError(f"{name}={text}: must be a whole number of at least {minimum}")
     return int(text)
 

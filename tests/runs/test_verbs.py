@@ -14,7 +14,7 @@ from paperzoo.runs import record
 from paperzoo.training import train
 
 SRC = Path(__file__).resolve().parents[2] / "src"
-WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=64", "data.batch_size=16", "logger=none",
+WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=64", "data.batch_size=16",
          "data.image_size=12", "data.validation=50", "data.test=50", "trainer=cpu", "trainer.max_epochs=2",
          "trainer.threads=1"]  # fmt: skip
 

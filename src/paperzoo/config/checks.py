@@ -1,12 +1,13 @@
 """Combinations that cannot work, found before anything is loaded."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.config.messages import nearest, show
-from paperzoo.config.schema import Config
+from paperzoo.config.schema import Config, Data
 from paperzoo.errors import UserError
 
 # Keys that only some targets of a group take. What a target does not take is refused, not ignored; a target of one's
@@ -93,6 +94,8 @@ def _keys(config: Config) -> None:
 def _model(config: Config) -> None:
     """The network and the options are those of the paper's card."""
     model = config.model
+    if not re.fullmatch(r"\w[\w.-]*", model.name):
+        raise UserError(f"model.name={model.name}: must be of letters, digits, _, - and ., since a folder is named so")
     if model.name not in cards.slugs():
         if model.target.startswith("paperzoo.papers."):
             known = ", ".join(cards.slugs())
@@ -135,6 +138,7 @@ def _data(config: Config) -> None:
         raise UserError(
             "data.path must be given with data=hf: a hub name such as ylecun/mnist, or a folder of Parquet files"
         )
+    _no_leak(data)
     if data.augment.resized_crop and data.image_size is None:
         raise UserError("data.augment.resized_crop=true: needs data.image_size, the size that it crops to")
     if data.augment.resized_crop and data.augment.crop_padding:
@@ -169,6 +173,18 @@ def _data(config: Config) -> None:
         )
     if config.mix.target and data.batch_size < 2:
         raise UserError(f"mix={config.mix.name} with data.batch_size=1: mixing needs at least two images in a batch")
+
+
+def _no_leak(data: Data) -> None:
+    """Test images must not be trained on. Two slices of a split are left to the user."""
+    parts = [re.findall(r"([A-Za-z_][\w.-]*)(\[)?", text) for text in (data.train_split, data.test_split or "")]
+    sliced = {name for part in parts for name, bracket in part if bracket}
+    both = {name for name, _ in parts[0]} & {name for name, _ in parts[1]} - sliced
+    if both:
+        raise UserError(
+            f"data.test_split={data.test_split}: {both.pop()} is in data.train_split={data.train_split}, too; test on "
+            "images that are not trained on (slices: train[:80%] and train[80%:])"
+        )
 
 
 def _folder(given: str, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,3 +18,44 @@ def fingerprint(parts: Iterable[Any]) -> str:
         else:
             digest.update(f"{part}\0".encode())
     return digest.hexdigest()
+
+
+WHOLE = 2**31  # bytes: content up to so much is hashed whole
+ENDS, FILE_ENDS = 2**10, 2**20  # bytes at the beginning and at the end of an image, of a file, above that
+
+
+def digest_of_images(images: Iterable[bytes | Path | np.ndarray], *, whole: bool) -> str:
+    """SHA-256 of stored images in their order: of all their bytes, or of each one's length and ends."""
+    digest = hashlib.sha256()
+    for raw in images:
+        size, content = _content(raw, whole)
+        digest.update(f"{size}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def digest_of_file(path: Path) -> str:
+    """SHA-256 of a file, or of its length and ends where it is large."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        ends = file.read(FILE_ENDS)
+        file.seek(-FILE_ENDS, 2)
+        return fingerprint([size, (ends + file.read()).hex()])
+
+
+def _content(raw: bytes | Path | np.ndarray, whole: bool) -> tuple[int, bytes]:
+    """The length of a stored image, and the bytes that stand for it."""
+    if isinstance(raw, np.ndarray):
+        raw = raw.tobytes()
+    if isinstance(raw, Path):
+        if not raw.is_file():
+            return 0, b""
+        if not whole and (size := raw.stat().st_size) > 2 * ENDS:
+            with raw.open("rb") as file:
+                head = file.read(ENDS)
+                file.seek(-ENDS, 2)
+                return size, head + file.read()
+        raw = raw.read_bytes()
+    return len(raw), raw if whole or len(raw) <= 2 * ENDS else raw[:ENDS] + raw[-ENDS:]

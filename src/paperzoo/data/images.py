@@ -38,10 +38,21 @@ def channels(image: Image.Image) -> int:
     return 1 if image.mode in ("1", "L", "LA") or image.mode.startswith("I") or image.mode == "F" else 3
 
 
+def channels_of_header(raw: Raw) -> int:
+    """Likewise without decoding; 1 for what is no image, which is found out elsewhere."""
+    if isinstance(raw, np.ndarray):
+        return 1 if raw.ndim == 2 else 3
+    try:
+        with Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw) as image:
+            return channels(image)
+    except BROKEN:
+        return 1
+
+
 def to_pixels(image: Image.Image, chans: int, size: int | None) -> np.ndarray:
     """Pixels (C, H, W) uint8; with ``size``, the shorter side resized to it and the centre cropped to a square."""
-    if image.mode.startswith("I") or image.mode == "F":  # 16 bits a pixel: keep the upper eight
-        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(_to_eight_bits(np.asarray(image), image.mode))
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     image = image.convert("L" if chans == 1 else "RGB")
@@ -49,3 +60,13 @@ def to_pixels(image: Image.Image, chans: int, size: int | None) -> np.ndarray:
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     pixels: Any = np.asarray(image, dtype=np.uint8)
     return pixels[None] if chans == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _to_eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
+    """Floats of [0, 1] are scaled; of whole numbers above 255 the upper eight of 16 bits are kept."""
+    top = values.max(initial=0)
+    if mode == "F" and top <= 1:
+        return (values * 255).round().clip(0, 255).astype(np.uint8)
+    if mode.startswith("I;16") or top > 255:
+        return (values.astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+    return values.clip(0, 255).astype(np.uint8)

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from paperzoo.data.augment import draws
-from paperzoo.data.images import CorruptImage, open_image, to_pixels
+from paperzoo.data.images import CorruptImage, Raw, channels, open_image, to_pixels
 from paperzoo.data.order import Order
 from paperzoo.data.sources import Split, Stream
 from paperzoo.errors import RunError
-from paperzoo.randomness import generator, seed_of
+from paperzoo.randomness import seed_of
 
 Batch = tuple[Tensor, Tensor, Tensor | None]
 
@@ -65,28 +65,60 @@ class MemoryLoader(Loader):
             yield self.images[index], self.labels[index], None if table is None else table[index]
 
 
-class Decoded(Dataset[tuple[Tensor, int, int]]):
-    """Images decoded one by one in a worker; a training crop is drawn from (seed, epoch, index) alone."""
+class Decoder:
+    """From a stored image to pixels (C, H, W) uint8; a training crop is drawn from (seed, epoch, row) alone.
 
-    def __init__(self, split: Split, rows: np.ndarray, chans: int, size: int | None, crop_seed: int | None) -> None:
-        self.split, self.rows = split, rows
-        self.chans, self.size = chans, size
-        self.crop = v2.RandomResizedCrop(size, antialias=True) if crop_seed is not None and size else None
-        self.crop_seed = crop_seed
+    Args:
+        chans, size: of the pixels.
+        crop_seed: of random resized crops; None takes the whole image.
+        grey: that images are grey was seen on a sample of them: a coloured one must not lose its colours silently.
+    """
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int]:
-        epoch, index = key
-        row = int(self.rows[index])
-        try:
-            image = open_image(self.split.read(row))
-        except CorruptImage as error:
-            raise RunError(f"{self.split.where(row)}: {error}; remove it, or set data.on_error=skip") from None
+    def __init__(self, chans: int, size: int, crop_seed: int | None, *, grey: bool) -> None:
+        self.chans, self.size, self.grey = chans, size, grey
+        self.crop = v2.RandomResizedCrop(size, antialias=True) if crop_seed is not None else None
+        self.crop_seed = crop_seed or 0
+
+    def __call__(self, raw: Raw, where: str, epoch: int, row: int) -> Tensor:
+        """The pixels of an image.
+
+        Raises:
+            CorruptImage: it cannot be decoded.
+            RunError: it is coloured where all are taken to be grey.
+        """
+        image = open_image(raw)
+        if self.grey and channels(image) == 3:
+            raise RunError(f"{where}: is coloured, the images looked at before were grey; set data.in_chans=3")
         if self.crop is None:
-            return torch.from_numpy(to_pixels(image, self.chans, self.size)), int(self.split.labels[row]), index
+            return torch.from_numpy(to_pixels(image, self.chans, self.size))
         pixels = torch.from_numpy(to_pixels(image, self.chans, None))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of("crop", self.crop_seed or 0, epoch, index))
-            return self.crop(pixels), int(self.split.labels[row]), index
+            torch.manual_seed(seed_of("crop", self.crop_seed, epoch, row))
+            return self.crop(pixels)
+
+
+class Decoded(Dataset[tuple[Tensor, int, int] | str]):
+    """Images decoded one by one in a worker; what is wrong with one comes as a line, since an error would not."""
+
+    def __init__(self, split: Split, rows: np.ndarray, decoder: Decoder) -> None:
+        self.split, self.rows, self.decoder = split, rows, decoder
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int] | str:
+        epoch, index = key
+        row = int(self.rows[index])
+        where = self.split.where(row)
+        try:
+            return self.decoder(self.split.read(row), where, epoch, index), int(self.split.labels[row]), index
+        except CorruptImage as error:
+            return f"{where}: {error}; remove it, or set data.on_error=skip"
+        except RunError as error:
+            return str(error)
+
+
+def collate(items: list[Any]) -> Any:
+    """A batch, or the line of the first image that could not be read."""
+    line = next((item for item in items if isinstance(item, str)), None)
+    return line if line is not None else default_collate(items)
 
 
 class Keyed:
@@ -112,6 +144,7 @@ class DecodingLoader(Loader):
             dataset,
             batch_sampler=Keyed(order),
             num_workers=workers,
+            collate_fn=collate,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # or torch draws the workers' seed from the run's own generator
@@ -120,46 +153,68 @@ class DecodingLoader(Loader):
     def batches(self) -> Iterator[Batch]:
         """See ``Loader``."""
         table = self.draws()
-        for images, labels, index in self.loader:
+        for batch in self.loader:
+            if isinstance(batch, str):
+                raise RunError(batch)
+            images, labels, index = batch
             yield images, labels, None if table is None else table[index]
 
 
 class StreamLoader(Loader):
-    """Images in the order of a stream, shuffled within a buffer; what an interrupted epoch has seen is read again."""
+    """Images in the order of a stream, shuffled within a buffer; what an interrupted epoch has seen is read again.
+
+    The order says which places of the stream make up a batch. A corrupt image that is to be skipped leaves its batch
+    smaller, so that all ranks keep in step.
+
+    Args:
+        stream: of all images.
+        skip: images at its beginning that are held out.
+        order: of places, not permuted.
+        decode: pixels of (image, where, epoch, row), or None for one that is skipped.
+        name: of the data, for messages.
+        skipped: is told the rows that were skipped.
+    """
 
     def __init__(
-        self, stream: Stream, skip: int, order: Order, decode: Callable[[Any, str], np.ndarray | None], name: str
+        self,
+        stream: Stream,
+        skip: int,
+        order: Order,
+        decode: Callable[[Raw, str, int, int], Tensor | None],
+        name: str,
+        skipped: set[int],
     ) -> None:
         super().__init__(order)
-        self.stream, self.skip = stream, skip
-        self.decode = decode
-        self.name = name
+        self.stream, self.skip, self.decode, self.name, self.skipped = stream, skip, decode, name, skipped
 
     def batches(self) -> Iterator[Batch]:
-        """See ``Loader``: rank r takes every image whose number in the stream leaves the rest r."""
-        order, images, labels = self.order, [], []
-        seed = None if order.seed is None else seed_of("stream", order.seed, order.epoch)
-        skip_batches, given = order.done, 0
-        for number, (raw, label) in enumerate(self.stream.rows(self.skip, order.size, seed)):
-            if number % order.ranks != order.rank:
-                continue
-            pixels = self.decode(raw, f"{self.name}, row {number} of the stream")
-            if pixels is None:
-                continue
-            images.append(torch.from_numpy(pixels))
-            labels.append(label)
-            if len(images) == order.batch_size:
-                if given >= skip_batches:
-                    yield self._batch(images, labels, given)
-                images, labels, given = [], [], given + 1
-        if images and not order.drop_last and given < len(order):
-            yield self._batch(images, labels, given)
+        """See ``Loader``."""
+        seed = None if self.order.seed is None else seed_of("stream", self.order.seed, self.order.epoch)
+        rows = enumerate(self.stream.rows(self.skip, self.order.size, seed))
+        for places in self.order:
+            yield self._batch(rows, int(places[0]), int(places[-1]))
 
-    def _batch(self, images: list[Tensor], labels: list[int], number: int) -> Batch:
+    def _batch(self, rows: Iterator[tuple[int, tuple[int, Raw, int]]], first: int, last: int) -> Batch:
+        """Read on to the places from ``first`` to ``last``."""
+        images: list[Tensor] = []
+        labels, taken = [], []
+        for place, (row, raw, label) in rows:
+            if place >= first:
+                pixels = self.decode(raw, f"{self.name}, row {row} of the stream", self.order.epoch, row)
+                if pixels is None:
+                    self.skipped.add(row)
+                else:
+                    images.append(pixels)
+                    labels.append(label)
+                    taken.append(row)
+            if place == last:
+                break
+        if not images:
+            raise RunError(f"{self.name}: rows {first} to {last} of the stream hold no image that can be read")
+        return torch.stack(images), torch.tensor(labels), self._draws_of(taken)
+
+    def _draws_of(self, rows: list[int]) -> Tensor | None:
         order = self.order
-        table = None
-        if order.seed is not None:
-            table = torch.rand(
-                len(images), 3, generator=generator("augment", order.seed, order.epoch, number, order.rank)
-            )
-        return torch.stack(images), torch.tensor(labels), table
+        if order.seed is None:
+            return None
+        return torch.stack([draws(1, order.seed, order.epoch, row)[0] for row in rows])

@@ -1,10 +1,10 @@
 """The data of a run: splits, decoding, batches on the device."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,21 @@ from paperzoo.config import build
 from paperzoo.config.schema import Data
 from paperzoo.data import splits
 from paperzoo.data.augment import Normalise, crop_and_flip
-from paperzoo.data.fingerprint import fingerprint
-from paperzoo.data.images import CorruptImage, channels, open_image, to_pixels
-from paperzoo.data.loaders import Decoded, DecodingLoader, Loader, MemoryLoader, StreamLoader
+from paperzoo.data.fingerprint import WHOLE, digest_of_images, fingerprint
+from paperzoo.data.images import CorruptImage, channels, channels_of_header, open_image, to_pixels
+from paperzoo.data.loaders import Decoded, Decoder, DecodingLoader, Loader, MemoryLoader, StreamLoader
 from paperzoo.data.order import Order
 from paperzoo.data.sources import Source, Split
 from paperzoo.errors import UserError
+from paperzoo.tasks.distributed import gather
 
 SHARE_OF_MEMORY = 4  # data is kept in memory if it takes less than this part of what is free
 SAMPLE = 2000  # images that mean and std are measured on where data is not in memory
 CHUNK = 256  # images that a thread decodes at a time
+
+
+class Coloured(Exception):
+    """An image has colours where those looked at before were grey."""
 
 
 @dataclass
@@ -85,15 +90,15 @@ class ImageData(L.LightningDataModule):
         self._check_labels()
         self.parts = self._split()
         self.skipped = dict.fromkeys(self.parts, 0)
+        self._skipped_rows: dict[str, set[int]] = {"train": set(), "val": set()}
         self._look_at_first()
         self.in_memory = self._fits()
         if self.in_memory:
             self.image_size = self.config.image_size or self._common_size()
-            for name, part in self.parts.items():
-                self._decode(name, part)
+            self._decode_all()
         else:
             self._need_image_size()
-            if self.config.on_error == "skip" and not self.source.stream:
+            if self.config.on_error == "skip":
                 self._skip_corrupt()
         self.sizes = {name: len(part) for name, part in self.parts.items()}
         if self.source.stream:
@@ -106,12 +111,14 @@ class ImageData(L.LightningDataModule):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of content, labels, classes and split; equal wherever the data lies."""
+        """Of the stored images, labels, classes and split; equal wherever the data lies, and however it is read."""
+        whole = sum(int(part.split.sizes(part.rows).sum()) for part in self.parts.values()) <= WHOLE
         content: list[Any] = ["images", *self.class_names, self.in_chans, self.image_size]
         for name, part in self.parts.items():
-            content += [name, part.labels, part.rows if part.images is None else part.images]
-        if not self.in_memory:
-            content.append(self.source.version())
+            stored = (part.split.read(int(row)) for row in part.rows)
+            content += [name, part.labels, digest_of_images(stored, whole=whole)]
+        if self.source.stream:
+            content += [self._held_out_of_stream, self.source.version()]
         return fingerprint(content)
 
     @property
@@ -180,15 +187,33 @@ class ImageData(L.LightningDataModule):
             rank=self.rank,
             ranks=self.world_size,
             drop_last=train and self.config.drop_last,
+            permuted=not self.source.stream,
         )
         if part.images is not None:
             return MemoryLoader(*self.tensors(name), order)
+        crop_seed = self.seed if train and self.config.augment.resized_crop else None
+        grey = self.config.in_chans is None and self.in_chans == 1
+        decoder = Decoder(self.in_chans, self.image_size, crop_seed, grey=grey)
         if self.source.stream and name != "test":
             skip = self._held_out_of_stream if train else 0
-            return StreamLoader(self.source.stream, skip, order, self._pixels_or_none, self.config.name)
-        crop_seed = self.seed if train and self.config.augment.resized_crop else None
-        dataset = Decoded(part.split, part.rows, self.in_chans, self.image_size, crop_seed)
-        return DecodingLoader(dataset, order, self.config.workers)
+            decode = partial(self._streamed, decoder)
+            return StreamLoader(self.source.stream, skip, order, decode, self.config.name, self._skipped_rows[name])
+        return DecodingLoader(Decoded(part.split, part.rows, decoder), order, self.config.workers)
+
+    def _streamed(self, decoder: Decoder, raw: Any, where: str, epoch: int, row: int) -> Tensor | None:
+        """Pixels, or None for a corrupt image that is to be skipped."""
+        try:
+            return decoder(raw, where, epoch, row)
+        except CorruptImage as error:
+            self._refuse_unless_skipped(where, error)
+            return None
+
+    def count_skipped(self) -> dict[str, int]:
+        """Corrupt images left out so far, by split and over all ranks; of a stream they are known when it was read."""
+        if self.source.stream:
+            for name, rows in self._skipped_rows.items():
+                self.skipped[name] = len(set().union(*gather(rows)))
+        return dict(self.skipped)
 
     # setting up
 
@@ -240,19 +265,29 @@ class ImageData(L.LightningDataModule):
         return rows[kept], Part(self.source.train, rows[held])
 
     def _look_at_first(self) -> None:
-        """Channels and size of the first image that can be read."""
-        parts = [part for part in self.parts.values() if len(part)]
-        for part in parts:
-            for row in part.rows:
-                try:
-                    image = open_image(part.split.read(int(row)))
-                except CorruptImage as error:
-                    self._refuse_unless_skipped(part.split.where(int(row)), error)
-                    continue
-                self.in_chans = self.config.in_chans or channels(image)
-                self.first_size, self.first_where = image.size, part.split.where(int(row))
-                return
-        raise UserError(f"data={self.config.name}: none of its images can be read")
+        """Size of the first image that can be read; channels of a sample: 3 if any is coloured."""
+        looked = [(part, int(row)) for part in self.parts.values() for row in _spread(part.rows, SAMPLE)]
+        first = next((image for image in self._readable(looked)), None)
+        if first is None:
+            every = ((part, int(row)) for part in self.parts.values() for row in part.rows)
+            first = next((image for image in self._readable(every)), None)
+        if first is None:
+            raise UserError(f"data={self.config.name}: none of its images can be read")
+        self.first_size, self.first_where, chans = first
+        if self.config.in_chans is None and chans == 1:
+            chans = max(channels_of_header(part.split.read(row)) for part, row in looked)
+        self.in_chans = self.config.in_chans or chans
+
+    def _readable(self, rows: Iterable[tuple[Part, int]]) -> Iterator[tuple[tuple[int, int], str, int]]:
+        """Size, name and channels of the images that can be read."""
+        for part, row in rows:
+            where = part.split.where(row)
+            try:
+                image = open_image(part.split.read(row))
+            except CorruptImage as error:
+                self._refuse_unless_skipped(where, error)
+                continue
+            yield image.size, where, channels(image)
 
     def _refuse_unless_skipped(self, where: str, error: CorruptImage) -> None:
         if self.config.on_error == "raise":
@@ -284,6 +319,18 @@ class ImageData(L.LightningDataModule):
             )
         self.image_size = self.config.image_size
 
+    def _decode_all(self) -> None:
+        """Decode every split; if one of images taken to be grey turns out coloured, all over again in colour."""
+        before = {name: part.rows for name, part in self.parts.items()}
+        try:
+            for name, part in self.parts.items():
+                self._decode(name, part)
+        except Coloured:
+            self.in_chans = 3
+            for name, part in self.parts.items():
+                part.rows, part.images = before[name], None
+                self._decode(name, part)
+
     def _decode(self, name: str, part: Part) -> None:
         """Decode a split once, with as many threads as there are cores."""
         images = np.empty((len(part), self.in_chans, self.image_size, self.image_size), dtype=np.uint8)
@@ -310,6 +357,8 @@ class ImageData(L.LightningDataModule):
         """Pixels (C, H, W), or None for a corrupt image that is to be skipped."""
         try:
             image = open_image(raw)
+            if self.in_chans == 1 and self.config.in_chans is None and channels(image) == 3:
+                raise Coloured(where)
             pixels = to_pixels(image, self.in_chans, self.config.image_size)
         except CorruptImage as error:
             self._refuse_unless_skipped(where, error)
@@ -342,6 +391,10 @@ class ImageData(L.LightningDataModule):
         for name, size in self.sizes.items():
             if size == 0:
                 raise UserError(f"data={self.config.name}: no images are left for {name}")
+            if size < self.world_size:
+                raise UserError(
+                    f"data={self.config.name}: {name} has {size} image(s) for {self.world_size} ranks; give it more"
+                )
         needed = self.config.batch_size * self.world_size
         if self.config.drop_last and self.sizes["train"] < needed:
             raise UserError(
@@ -372,17 +425,36 @@ class ImageData(L.LightningDataModule):
 
     def _sample(self) -> Iterable[np.ndarray]:
         if self.source.stream:
-            raws: Iterable[Any] = (raw for raw, _ in self.source.stream.rows(self._held_out_of_stream, SAMPLE, None))
+            take = min(SAMPLE, self.sizes["train"])
+            streamed = self.source.stream.rows(self._held_out_of_stream, take, None)
+            raws: Iterable[tuple[Any, str]] = (
+                (raw, f"{self.config.name}, row {row} of the stream") for row, raw, _ in streamed
+            )
         else:
             part = self.parts["train"]
             rows = part.rows[splits.subset(part.labels, SAMPLE, self.config.split_seed)]
-            raws = (part.split.read(int(row)) for row in rows)
-        for raw in raws:
-            pixels = self._pixels_or_none(raw, f"data={self.config.name}")
+            raws = ((part.split.read(int(row)), part.split.where(int(row))) for row in rows)
+        for raw, where in raws:
+            try:
+                pixels = self._pixels_or_none(raw, where)
+            except Coloured:
+                raise UserError(
+                    f"{where}: is coloured, those looked at before were grey; set data.in_chans=3"
+                ) from None
             if pixels is not None:
                 yield pixels[None]
 
 
 def _histogram(images: np.ndarray) -> np.ndarray:
-    """How often each value occurs in each channel of (N, C, H, W): (C, 256)."""
-    return np.stack([np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
+    """How often each value occurs in each channel of (N, C, H, W): (C, 256). In parts, since counting widens bytes."""
+    step = max(1, 2**20 // max(1, images[0, 0].size))
+    counts = np.zeros((images.shape[1], 256), dtype=np.int64)
+    for start in range(0, len(images), step):
+        part = images[start : start + step]
+        counts += np.stack([np.bincount(part[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
+    return counts
+
+
+def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most ``count`` rows, evenly spaced, the first among them."""
+    return rows[:: max(1, -(-len(rows) // count))]

@@ -20,12 +20,21 @@ class Order:
     """
 
     def __init__(
-        self, size: int, batch_size: int, *, seed: int | None, rank: int = 0, ranks: int = 1, drop_last: bool = False
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        seed: int | None,
+        rank: int = 0,
+        ranks: int = 1,
+        drop_last: bool = False,
+        permuted: bool = True,
     ) -> None:
         self.size, self.batch_size = size, batch_size
         self.seed = seed  # None: in order, for evaluation
         self.rank, self.ranks = rank, ranks
         self.drop_last = drop_last
+        self.permuted = permuted  # a stream shuffles itself
         self.epoch = 0
         self.done = 0  # batches of this epoch that were given out
         self.sampler = self  # where Lightning looks for set_epoch
@@ -48,7 +57,8 @@ class Order:
             low, high = self._evaluation_part()
             yield from (torch.arange(low, high).split(self.batch_size) if high > low else ())
             return
-        order = torch.randperm(self.size, generator=generator(self.seed, "order", self.epoch))
+        chance = generator(self.seed, "order", self.epoch)
+        order = torch.randperm(self.size, generator=chance) if self.permuted else torch.arange(self.size)
         step = self.batch_size * self.ranks
         for batch in range(self.done, len(self)):
             yield order[batch * step : (batch + 1) * step].tensor_split(self.ranks)[self.rank]

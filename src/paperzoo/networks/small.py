@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from paperzoo.errors import UserError
 
 EXPANSION = 4  # a bottleneck gives four times its planes
-DEPTH, WIDTH = 20, 16  # n = 2
+DEPTH, WIDTH = 11, 16  # n = 1: an epoch of the embedded data takes seconds
 Norm = Callable[[int], nn.Module]
 # A block from (in_chans, planes, stride, downsample, norm_layer); it gives planes * EXPANSION channels and sets
 # its last normalisation's gain to zero when its zero_init_last() is called, as timm's blocks do.
@@ -27,7 +27,7 @@ class SmallNet(nn.Module):
 
     Args:
         block: makes the paper's bottleneck.
-        depth: 9n + 2, n bottlenecks a stage (three layers each, three stages, stem and classifier); None is 20.
+        depth: 9n + 2, n bottlenecks a stage (three layers each, three stages, stem and classifier); None is 11.
         width: planes of the first stage, and channels of the stem; each stage doubles them. None is 16.
         num_classes: 0 leaves the classifier away.
         in_chans: channels of the images.

@@ -7,6 +7,7 @@ the one before it is used. Everything loads with ``weights_only=True``.
 import hashlib
 import os
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +43,23 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         digest = file_digest(temporary)
-        if path.name == STATE and path.exists():
-            path.replace(path.with_name(PREVIOUS))
-            digest_path(path).replace(digest_path(path.with_name(PREVIOUS)))
+        if path.name == STATE and path.is_file() and is_whole(path):
+            _keep_previous(path)
         write_atomically(digest_path(path), digest.encode())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _keep_previous(path: Path) -> None:
+    """Let a whole state be the previous one, too; it stays in its place, so that at any moment one of them is whole."""
+    previous = path.with_name(PREVIOUS)
+    previous.unlink(missing_ok=True)
+    write_atomically(digest_path(previous), digest_path(path).read_bytes())
+    try:
+        os.link(path, previous)
+    except OSError:  # a file system without links
+        shutil.copyfile(path, previous)
 
 
 def load(path: Path, map_location: Any = "cpu") -> dict[str, Any]:

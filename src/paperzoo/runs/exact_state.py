@@ -5,7 +5,10 @@ accumulated), or at the end of an epoch with its validation.
 """
 
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -18,6 +21,24 @@ from paperzoo.runs.checkpoints import BEST, STATE
 from paperzoo.tasks.distributed import from_rank_zero, gather, max_over_ranks
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Signals raise ``Interrupted`` wherever they arrive; while training, ``ExactState`` waits for the step's end."""
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class ExactState(L.Callback):
@@ -72,8 +93,11 @@ class ExactState(L.Callback):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """A signal during validation does not wait for its end: the last saved state is before it."""
-        if self.received:
+        """A signal during validation does not wait for its end: the last saved state is before it.
+
+        Where ranks validate together, one that stopped would leave the others waiting: they stop after it.
+        """
+        if self.received and trainer.world_size == 1:
             raise Interrupted(self.received)
 
     def _due(self, trainer: L.Trainer) -> bool:

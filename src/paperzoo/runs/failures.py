@@ -53,7 +53,8 @@ def explain(
 
 def _diverged(error: NonFiniteLoss, trainer: Any) -> str:
     step = trainer.global_step - error.batches_ago // trainer.accumulate_grad_batches
-    rate = trainer.lr_scheduler_configs[0].scheduler.get_last_lr()[0]
+    schedule = trainer.lr_scheduler_configs[0].scheduler
+    rate = schedule.base_lrs[0] * schedule.lr_lambdas[0](step)  # of that step: the schedule may have moved on
     last = "none" if error.last_finite is None else f"{error.last_finite:.4g}"
     return (
         f"the loss became {error.value} at step {step} (epoch {trainer.current_epoch + 1}), learning rate {rate:.4g}, "

@@ -14,7 +14,6 @@ from paperzoo.runs.record import write_atomically
 
 Row = dict[str, float | int]
 EPOCHS, STEPS = "metrics.csv", "steps.csv"
-TIMES = {"seconds", "images_per_second"}  # what differs between two runs with equal results
 
 
 class History(L.Callback):

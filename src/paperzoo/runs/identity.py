@@ -37,7 +37,7 @@ def determining(config: Config) -> dict[str, Any]:
 
 def code_of(config: Config) -> str:
     """The version of the code that a run of ``config`` imports."""
-    return code_version(["paperzoo.training", *targets(config.model_dump(mode="json", by_alias=True))])
+    return code_version(["paperzoo.training", *targets(determining(config))])
 
 
 def targets(node: Any) -> Iterator[str]:

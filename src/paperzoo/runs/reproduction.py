@@ -19,12 +19,12 @@ BIT_BY_BIT = ("torch", "numpy", "torchvision", "timm", "pytorch-lightning", "pil
 
 def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
     """Run a record again; 0 if every metric is equal (or within the tolerance where the platform differs), else 1."""
-    from paperzoo.runs.provenance import hardware, versions
-    from paperzoo.training import train
-
     expected = record.read(folders.find(Path(runs_dir), run))
     if expected.status != "finished":
         raise UserError(f"{expected.id}: it is {expected.observed_status()}; only a finished run can be reproduced")
+    from paperzoo.runs.provenance import hardware, versions
+    from paperzoo.training import train
+
     display = Display()
     display.line(f"reproducing {expected.id}: {' '.join(expected.command)}")
     got = train(as_recorded(expected, Paths(runs_dir=runs_dir, data_dir=data_dir)))
@@ -69,7 +69,8 @@ def _circumstances(expected: Record, versions: dict[str, str], hardware: dict[st
         if then != now:
             yield f"{key} was {then}, now it is {now}"
     if expected.provenance.code_version != got.provenance.code_version:
-        yield f"the code has changed since (commit {expected.provenance.git_commit}, now {got.provenance.git_commit})"
+        then, now = expected.provenance.git_commit, got.provenance.git_commit
+        yield "the code has changed since" + (f" (commit {then}, now {now})" if then != now else "")
     if expected.data.fingerprint != got.data.fingerprint:
         yield "the data has changed since"
 

@@ -146,6 +146,8 @@ def begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> Se
     place = _resumed(runs_dir, config, key) if config.resume else None
     place = place or Place(folders.create(runs_dir, config.model.name, key)[0])
     lock = _lock(place.folder)
+    if place.state and not _can_go_on(place.folder):  # another process had the lock, and ended it
+        raise UserError(f"{place.folder}: this run has been finished meanwhile; start without resume for a new attempt")
     from_rank_zero(place.to_json())
     os.environ[INHERITED] = place.to_json()
     session = Session(place, _first_record(place, config, key, code, data, trainer, cost), lock)

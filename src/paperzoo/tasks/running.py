@@ -76,7 +76,8 @@ class Running:
         self._check(losses)
         window = [float(sum(self.counts)), math.fsum(n * x for n, x in zip(self.counts, losses, strict=True)), *hits]
         window = sum_over_ranks(window, self.losses.device)
-        self._check([window[1]])
+        if not math.isfinite(window[1]):  # on another rank
+            raise NonFiniteLoss(0, window[1], self.last_finite)
         self.totals = [total + value for total, value in zip(self.totals, window, strict=True)]
         self.counts = []
         self.hits.zero_()
