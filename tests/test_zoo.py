@@ -48,7 +48,7 @@ def test_a_card_says_all_that_it_holds(slug, columns):
         wanted += [f"model.{option.name}", option.what, option.allowed()]
     for claim in card.claims:
         wanted += [claim.id, claim.statement, claim.metric, claim.needs or ""]
-        wanted += [f"{claim.baseline or 'not stated'}→{claim.result}"]
+        wanted += [f"{claim.baseline or 'not stated'}→{claim.result or 'not stated'}"]
         wanted += [words for pair in (claim.test, claim.scaled_test) if pair for words in (pair.baseline, pair.result)]
     for deviation in card.deviations:
         wanted += [deviation.what, deviation.why, deviation.undo or ""]

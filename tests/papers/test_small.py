@@ -14,7 +14,8 @@ import paperzoo.papers.resnext
 import paperzoo.papers.scnet  # noqa: F401 (these register the networks)
 from paperzoo.errors import UserError
 
-NAMES = ("resnet_small", "scnet_small", "resnext_small", "res2net_small")
+BLOCKS = ("resnet", "scnet", "resnext", "res2net")  # papers whose small network differs by its block
+NAMES = tuple(f"{slug}_small" for slug in BLOCKS)
 
 
 def randomise(module: torch.nn.Module) -> None:
@@ -171,7 +172,7 @@ def against(ours: torch.nn.Module, theirs: torch.nn.Module, x: torch.Tensor) -> 
 @pytest.mark.parametrize(("stage", "index"), [(0, 0), (0, 1), (1, 0), (2, 0), (2, 1)])
 def test_blocks_equal_torchvisions(name, options, reference, stage, index):
     torch.manual_seed(0)
-    ours = getattr(timm.create_model(name, **options).double(), f"layer{stage + 1}")[index]
+    ours = getattr(timm.create_model(name, depth=20, **options).double(), f"layer{stage + 1}")[index]
     randomise(ours)
     planes, stride = 16 << stage, 2 if stage and not index else 1
     inplanes = ours.conv1.in_channels
@@ -185,7 +186,7 @@ def test_blocks_equal_torchvisions(name, options, reference, stage, index):
 @pytest.mark.parametrize(("stage", "index"), [(0, 0), (0, 1), (1, 0)])
 def test_res2net_block_equals_the_equations(scale, base_width, stage, index):
     torch.manual_seed(0)
-    network = timm.create_model("res2net_small", scale=scale, base_width=base_width).double()
+    network = timm.create_model("res2net_small", depth=20, scale=scale, base_width=base_width).double()
     block = getattr(network, f"layer{stage + 1}")[index].eval()
     randomise(block)
     stride, first = 2 if stage and not index else 1, index == 0

