@@ -137,7 +137,7 @@ MISTAKES = [
     (S + "trainer=cpu trainer.precision=16-mixed", ["trainer.precision=16-mixed", "use 32-true"]),
     (S + "trainer.threads=9999", ["trainer.threads=9999", "cores"]),
     (S + "optimizer.momentum=0", ["optimizer.nesterov=true: needs optimizer.momentum above 0"]),
-    (S + "scheduler.warmup_epochs=20", ["scheduler.warmup_epochs=20", "trainer.max_epochs=16"]),
+    (S + "scheduler.warmup_epochs=20", ["scheduler.warmup_epochs=20", "trainer.max_epochs=12"]),
     (S + "scheduler=step scheduler.warmup_start=0.1", ["scheduler.warmup_start=0.1", "warmup_epochs above 0"]),
     (S + "scheduler=step scheduler.milestones=[4,20]", ["scheduler.milestones=[4,20]: 20 is not before"]),
     (S + "scheduler=step scheduler.milestones=null", ["scheduler=step: needs scheduler.milestones"]),
