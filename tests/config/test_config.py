@@ -101,6 +101,16 @@ def test_several_runs_in_order(train, monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
+def test_a_key_of_what_is_swept(monkeypatch, tmp_path):
+    from paperzoo.config import program
+
+    seen = []
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "model=scnet,resnet", "model.width=8", "seed=3"])
+    monkeypatch.chdir(tmp_path)
+    program("train")(lambda config: seen.append((config.model.name, config.model.width, config.seed)))()
+    assert seen == [("scnet", 8, 3), ("resnet", 8, 3)]
+
+
 @pytest.mark.parametrize("words", [["--help"], ["model=scnet", "-h"]])
 def test_help(words, train, tmp_path):
     done = train(*words)

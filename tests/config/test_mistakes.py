@@ -31,6 +31,7 @@ MISTAKES = [
     (S + "trainer=dpp", ["trainer=dpp", "auto, cpu, ddp, ddp_cpu, gpu", "Did you mean ddp?"]),
     (S + "loss=ce", ["loss=ce", "losses: cross_entropy, label_smoothing"]),
     (S + "mix=mixupp", ["mix=mixupp", "cutmix, mixup, none", "Did you mean mixup?"]),
+    (S + "hydra.run.dir=/proc/x", ["/proc/x: ", "hydra.run.dir"]),
     (S + "norm=swichable", ["norm=swichable", "Did you mean switchable"]),
     (S + "logger=wandbb", ["logger=wandbb", "none, wandb", "Did you mean wandb?"]),
     ("experiment=resnext/cifar", ["experiment=resnext/cifar", "Did you mean resnext/cifar10?"]),

@@ -177,14 +177,23 @@ def _data(config: Config) -> None:
 
 def _no_leak(data: Data) -> None:
     """Test images must not be trained on. Two slices of a split are left to the user."""
-    parts = [re.findall(r"([A-Za-z_][\w.-]*)(\[)?", text) for text in (data.train_split, data.test_split or "")]
-    sliced = {name for part in parts for name, bracket in part if bracket}
-    both = {name for name, _ in parts[0]} & {name for name, _ in parts[1]} - sliced
-    if both:
+    train, test = _whole(data.train_split), _whole(data.test_split or "")
+    both = [name for name in test if name in train and (train[name] or test[name])]
+    if "all" in train and test:  # the word of Hugging Face for every split
+        both = list(test)
+    if both or "all" in test:
         raise UserError(
-            f"data.test_split={data.test_split}: {both.pop()} is in data.train_split={data.train_split}, too; test on "
-            "images that are not trained on (slices: train[:80%] and train[80%:])"
+            f"data.test_split={data.test_split}: {(both or ['all'])[0]} is in data.train_split={data.train_split}, "
+            "too; test on images that are not trained on (slices: train[:80%] and train[80%:])"
         )
+
+
+def _whole(text: str) -> dict[str, bool]:
+    """The splits that an expression such as ``train[:80%]+extra`` names, and whether it takes all of each."""
+    found: dict[str, bool] = {}
+    for name, bracket in re.findall(r"([A-Za-z_][\w.-]*)(\[[^\]]*\]|)", text):
+        found[name] = found.get(name, False) or not bracket
+    return found
 
 
 def _folder(given: str, folder: Path) -> None:

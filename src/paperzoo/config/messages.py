@@ -172,6 +172,25 @@ def ids_as_text(overrides: Sequence[str]) -> list[str]:
     return [re.sub(r"^(run|resume)=([0-9][0-9a-fA-F-]*)$", r"\1='\2'", text) for text in overrides]
 
 
+def within_swept_groups(overrides: Sequence[str]) -> list[str]:
+    """Hydra composes a multirun once without what is swept: a key of a swept group has no place there by itself.
+
+    ``model=scnet,resnet model.width=8`` becomes ``model=scnet,resnet model.width=choice(8)``, a sweep of one.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    swept = {override.key_or_group for override in parsed if override.is_sweep_override()} & config_groups().keys()
+
+    def rewritten(text: str, override: Any) -> str:
+        if override.is_sweep_override() or override.key_or_group.split(".")[0] not in swept or "=" not in text:
+            return text
+        key, _, value = text.partition("=")
+        return f"{key}=choice({value})"
+
+    return [rewritten(text, override) for text, override in zip(overrides, parsed, strict=True)]
+
+
 def check_overrides(overrides: Sequence[str], *, multirun: bool = False) -> None:
     """Check each override by itself: its grammar, and words that name no option of their group.
 

@@ -69,6 +69,8 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
         loading.compose(config_name, overrides)  # what is shown is valid, too
     if arguments.multirun and not arguments.config_dir:
         _check_all(config_name, overrides)
+        sys.argv[1:] = [word for word in sys.argv[1:] if word not in overrides]
+        sys.argv += messages.within_swept_groups(overrides)
 
     failures: list[Exception] = []
 
@@ -88,6 +90,9 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
     run = hydra.main(version_base="1.3", config_path=str(loading.CONF), config_name=config_name)(validated)
     try:
         run()
+    except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        advice = "choose another hydra.run.dir or hydra.sweep.dir"
+        raise UserError(f"{error.filename}: {error.strerror}; {advice}") from error
     except Exception as error:
         raise messages.translate(error, config_name, overrides) from error
     for failure in failures[1:]:  # of a multirun: each is told, the others have run

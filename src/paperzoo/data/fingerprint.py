@@ -22,9 +22,10 @@ def fingerprint(parts: Iterable[Any]) -> str:
 
 WHOLE = 2**31  # bytes: content up to so much is hashed whole
 ENDS, FILE_ENDS = 2**10, 2**20  # bytes at the beginning and at the end of an image, of a file, above that
+Stored = bytes | memoryview | Path | np.ndarray
 
 
-def digest_of_images(images: Iterable[bytes | Path | np.ndarray], *, whole: bool) -> str:
+def digest_of_images(images: Iterable[Stored], *, whole: bool) -> str:
     """SHA-256 of stored images in their order: of all their bytes, or of each one's length and ends."""
     digest = hashlib.sha256()
     for raw in images:
@@ -34,18 +35,18 @@ def digest_of_images(images: Iterable[bytes | Path | np.ndarray], *, whole: bool
     return digest.hexdigest()
 
 
-def digest_of_file(path: Path) -> str:
-    """SHA-256 of a file, or of its length and ends where it is large."""
+def digest_of_file(path: Path, *, whole: bool) -> str:
+    """SHA-256 of a file, or of its length and ends."""
     size = path.stat().st_size
     with path.open("rb") as file:
-        if size <= WHOLE:
+        if whole or size <= 2 * FILE_ENDS:
             return hashlib.file_digest(file, "sha256").hexdigest()
         ends = file.read(FILE_ENDS)
         file.seek(-FILE_ENDS, 2)
         return fingerprint([size, (ends + file.read()).hex()])
 
 
-def _content(raw: bytes | Path | np.ndarray, whole: bool) -> tuple[int, bytes]:
+def _content(raw: Stored, whole: bool) -> tuple[int, bytes | memoryview]:
     """The length of a stored image, and the bytes that stand for it."""
     if isinstance(raw, np.ndarray):
         raw = raw.tobytes()
@@ -58,4 +59,4 @@ def _content(raw: bytes | Path | np.ndarray, whole: bool) -> tuple[int, bytes]:
                 file.seek(-ENDS, 2)
                 return size, head + file.read()
         raw = raw.read_bytes()
-    return len(raw), raw if whole or len(raw) <= 2 * ENDS else raw[:ENDS] + raw[-ENDS:]
+    return len(raw), raw if whole or len(raw) <= 2 * ENDS else bytes(raw[:ENDS]) + bytes(raw[-ENDS:])

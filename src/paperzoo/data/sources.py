@@ -1,7 +1,9 @@
 """Where images come from: the embedded MNIST-5k, Hugging Face data sets, folders of images."""
 
 import difflib
+import errno
 import os
+import re
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,13 +16,14 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from paperzoo.config.schema import Data
-from paperzoo.data.fingerprint import digest_of_file, fingerprint
+from paperzoo.data.fingerprint import WHOLE, digest_of_file, fingerprint
 from paperzoo.data.images import Raw
-from paperzoo.errors import UserError
+from paperzoo.errors import RunError, UserError
 
 NUMBER = "paperzoo_number"  # of a row in its stream
 PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 SPLITS = {"train", "val", "test"}
+NO_CLASSES = {"val", "test", "training", "testing", "validation", "valid", "dev", "eval"}  # splits, if they hold folders
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
@@ -32,6 +35,10 @@ class Split(ABC):
     @abstractmethod
     def read(self, row: int) -> Raw:
         """An image as it is stored."""
+
+    def stored(self, row: int) -> Raw | memoryview:
+        """Likewise, to be hashed: not copied where it need not be."""
+        return self.read(row)
 
     @abstractmethod
     def where(self, row: int) -> str:
@@ -105,8 +112,15 @@ class Table(Split):
 
     def read(self, row: int) -> Raw:
         """See ``Split``."""
-        cell = self.column[row].as_py() if self.column is not None else self.part[row][self.image]
-        return cell if isinstance(cell, bytes) else _bytes(cell)
+        return _bytes(self.column[row].as_py() if self.column is not None else self.part[row][self.image])
+
+    def stored(self, row: int) -> Raw | memoryview:
+        """See ``Split``: a view of the file, of which only what is looked at is read."""
+        if self.column is None:
+            return self.read(row)
+        cell = self.column[row]
+        content = cell["bytes"] if hasattr(cell, "keys") and cell.is_valid else cell  # a struct, or bytes themselves
+        return memoryview(content.as_buffer()) if content.is_valid else self.read(row)
 
     def where(self, row: int) -> str:
         """See ``Split``."""
@@ -202,28 +216,25 @@ def image_folder(config: Data, data_dir: Path) -> Source:
 
 
 def _has_splits(root: Path) -> bool:
-    """Whether a folder holds train/ (and val/, test/) instead of classes; a class may be called train, too.
+    """Whether a folder holds train/<class> (and val/, test/) instead of classes; a class may be called train, too.
 
     Raises:
-        UserError: folders that look like splits, under other names or without train.
+        UserError: splits under other names or without train, or other folders beside them.
     """
     folders = {path.name: path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")}
-    if folders and not any(_direct_images(path) for path in folders.values()):  # they hold folders themselves
-        wrong = sorted(folders.keys() - SPLITS)
-        if "train" not in folders or wrong:
-            named = wrong[0] if wrong else sorted(folders)[0]
-            raise UserError(
-                f"{root / named}: holds folders, not images; a root with splits has train/<class>/<image> and "
-                "optionally val and test, one without has <class>/<image>"
-            )
-        return True
-    return False
+    nested = {name for name, path in folders.items() if _holds_folders(path)}
+    has_splits = "train" in nested
+    wrong = sorted(folders.keys() - SPLITS if has_splits else nested & NO_CLASSES)
+    if wrong:
+        raise UserError(
+            f"{root / wrong[0]}: is neither a split nor a class; a root with splits has train/<class>/<image> and "
+            "optionally val and test, one without has <class>/<image>"
+        )
+    return has_splits
 
 
-def _direct_images(folder: Path) -> bool:
-    """Whether there is an image in a folder itself, or nothing at all."""
-    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return not any(path.is_dir() for path in entries) or any(path.suffix.lower() in SUFFIXES for path in entries)
+def _holds_folders(folder: Path) -> bool:
+    return any(path.is_dir() and not path.name.startswith(".") for path in folder.iterdir())
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -263,32 +274,75 @@ def huggingface(config: Data, data_dir: Path) -> Source:
     place = _place(config, data_dir)
     if config.streaming:
         return _streamed(place, config)
+    files = _files(place) if Path(place).is_dir() else {}
     train = _load(place, config.train_split)
     image, label = _columns(train.features, config, place)
-    classes, index = _classes(train, label, place)
-    source = Source(classes, _table(train, image, label, index, f"{place}, split {config.train_split}"))
+    feature = _feature(train, label, files, config.train_split)
+    classes = _classes(train, label, feature, place)
+    source = Source(classes, _table(train, image, label, _index(feature, classes), _what(place, config.train_split)))
     if config.test_split:
-        # By itself: loaded with train, its class names would be taken to be train's.
-        files = _files(place) if Path(place).is_dir() else None
-        source.test = _test_table(_load(place, config.test_split, files=files), classes, index, config, place)
+        test = _load(place, config.test_split)
+        own = _feature(test, label, files, config.test_split)
+        source.test = _test_table(test, image, label, _index(own, classes, feature), classes, config, place)
     return source
 
 
-def _test_table(test: Any, classes: list[str], index: Callable[[Any], int], config: Data, place: str) -> Table:
-    """The test split, its labels told by the classes' names: two splits may number them differently."""
+def _what(place: str, split: str) -> str:
+    return f"{place}, split {split}"
+
+
+def _feature(part: Any, label: str, files: dict[str, list[str]], split: str) -> Any:
+    """The type of a split's labels as its own files have it: loaded together, splits are given one list of names."""
+    import pyarrow.parquet as pq
+    from datasets import ClassLabel, Features
+
+    for path in _of(files, split):
+        if path.endswith(".parquet") and Path(path).is_file():
+            own = Features.from_arrow_schema(pq.read_schema(path)).get(label)
+            return own if isinstance(own, ClassLabel) else part.features[label]
+    return part.features[label]
+
+
+def _index(feature: Any, classes: list[str], trained: Any = None) -> Callable[[Any], Any]:
+    """From a label in a table to its class's index, by name: two splits may number the classes differently.
+
+    What has no index comes back as its name, or as the number itself where that is outside the names. Plain numbers
+    beside the ``trained`` split's names are indices already.
+    """
     from datasets import ClassLabel
 
-    image, label = _columns(test.features, config, place)
-    if isinstance(feature := test.features[label], ClassLabel):
-        unknown = [name for name in feature.names if name not in classes]
-        if unknown:
+    position: dict[str, int] = {name: index for index, name in enumerate(classes)}
+    if isinstance(feature, ClassLabel):
+        places = [position.get(name, name) for name in feature.names]
+        return lambda value: places[value] if 0 <= value < len(places) else value  # -1: unlabelled
+    if isinstance(trained, ClassLabel) and "int" in feature.dtype:
+        return int
+    return lambda value: position.get(str(value), str(value))
+
+
+def _test_table(
+    test: Any, image: str, label: str, index: Callable[[Any], Any], classes: list[str], config: Data, place: str
+) -> Table:
+    """The test split, all of whose classes must be train's."""
+    for column in (image, label):
+        if column not in test.features:
             raise UserError(
-                f"{place}: split {config.test_split} has a class {unknown[0]} that {config.train_split} does not have; "
-                f"classes: {_few(classes)}"
+                f"{_what(place, str(config.test_split))}: has no column {column}; columns: {', '.join(test.features)}"
             )
-        places = [classes.index(name) for name in feature.names]
-        index = places.__getitem__
-    return _table(test, image, label, index, f"{place}, split {config.test_split}")
+    _check_types(test.features, image, label, place)
+    unknown = [name for name in map(index, _values(test, label)) if isinstance(name, str)]
+    if unknown:
+        raise UserError(
+            f"{place}: split {config.test_split} has a class {unknown[0]} that {config.train_split} does not have; "
+            f"classes: {_few(classes)}"
+        )
+    return _table(test, image, label, index, _what(place, str(config.test_split)))
+
+
+def _values(part: Any, column: str) -> list[Any]:
+    """The labels that occur."""
+    values = part[column][:] if part._indices is not None else part.unique(column)
+    return [value for value in dict.fromkeys(values) if value is not None]
 
 
 def _place(config: Data, data_dir: Path) -> str:
@@ -314,8 +368,8 @@ def _load(place: str, split: str, streaming: bool = False, files: dict[str, list
         raise UserError(
             f"{place}: holds no Parquet files; a folder of images is loaded with data=image_folder data.root={place}"
         )
-    name = split.split("[", maxsplit=1)[0]
-    only = {"data_files": {name: files[name]}, "verification_mode": "no_checks"} if files and name in files else {}
+    used = {name: files[name] for name in _names(split)} if files and files.keys() >= set(_names(split)) else None
+    only = {"data_files": used, "verification_mode": "no_checks"} if used else {}
     try:
         part = datasets.load_dataset(place, split=split, streaming=streaming, **only)
     except Exception as error:  # datasets raises many kinds, its reader's own among them
@@ -328,6 +382,15 @@ def _load(place: str, split: str, streaming: bool = False, files: dict[str, list
     return part
 
 
+def _names(split: str) -> list[str]:
+    """The splits that an expression such as ``train[:80%]+extra`` names."""
+    return [re.split(r"[\[(]", part, maxsplit=1)[0].strip() for part in split.split("+")]
+
+
+def _of(files: dict[str, list[str]], split: str) -> list[str]:
+    return [path for name in _names(split) for path in files.get(name, [])]
+
+
 def _need_network(place: str) -> None:
     """The hub's own client tries for minutes before it gives up."""
     if "/" not in place or place.startswith((".", "/", "~")):
@@ -338,14 +401,15 @@ def _need_network(place: str) -> None:
 
     endpoint = urlsplit(constants.ENDPOINT)
     if constants.HF_HUB_OFFLINE or any(os.environ.get(name) for name in PROXIES):
-        return  # what is in the cache loads, and a proxy may reach what we cannot
+        return  # what is in the cache is loaded, and a proxy may reach what we cannot
     try:
         address = (endpoint.hostname or "huggingface.co", endpoint.port or (80 if endpoint.scheme == "http" else 443))
         socket.create_connection(address, timeout=3).close()
     except OSError:
         raise UserError(
             f"{place}: not in paths.data_dir, and the hub cannot be reached; set paths.data_dir (or DATA_DIR) to the "
-            "folder that holds it, or data.path to a folder of its Parquet files"
+            "folder that holds it, or data.path to a folder of its Parquet files; if it was loaded before, set "
+            "HF_HUB_OFFLINE=1"
         ) from None
 
 
@@ -355,11 +419,23 @@ def _reason(error: Exception) -> str:
 
 
 def _what_to_do(place: str, error: Exception) -> str:
-    if isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError):
-        return "its cache may not be written, set HF_HOME to a folder that may"
-    if "split" in str(error).lower():
+    from datasets.config import HF_DATASETS_CACHE
+
+    causes = [cause for cause in (error, error.__cause__, error.__context__) if isinstance(cause, OSError)]
+    inside = any(str(cause.filename).startswith(place) for cause in causes)  # the data's own file, not the cache's
+    if not inside and any(_cannot_write(cause, str(HF_DATASETS_CACHE)) for cause in causes):
+        return f"the cache {HF_DATASETS_CACHE} cannot be written; set HF_HOME to a folder that can"
+    if "split" in str(error).replace(place, "").lower():
         return "set data.train_split and data.test_split to splits that it has"
     return "check that its files are whole" if Path(place).is_dir() else "check the name and your access to it"
+
+
+def _cannot_write(error: OSError, cache: str) -> bool:
+    """Whether an error is that of a folder of another's, of a full disk, or of a place where there can be no folder."""
+    if isinstance(error, PermissionError) or error.errno in (errno.EROFS, errno.ENOSPC, errno.EDQUOT):
+        return True
+    name = str(error.filename or "-")
+    return name.startswith(cache) or cache.startswith(name)
 
 
 def _columns(features: Any, config: Data, place: str) -> tuple[str, str]:
@@ -395,40 +471,37 @@ def _check_types(features: Any, image: str, label: str, place: str) -> None:
     from datasets import Image as ImageFeature
 
     kind = features[image]
-    if not (isinstance(kind, ImageFeature) or (isinstance(kind, Value) and "binary" in kind.dtype)):
+    stored = kind.get("bytes") if isinstance(kind, dict) else kind  # an image's own storage is {bytes, path}
+    if not (isinstance(kind, ImageFeature) or (isinstance(stored, Value) and "binary" in stored.dtype)):
         raise UserError(f"data.image_column={image}: holds {kind} in {place}, not images")
     kind = features[label]
     if not (isinstance(kind, ClassLabel) or (isinstance(kind, Value) and kind.dtype.startswith(LABELS))):
         raise UserError(f"data.label_column={label}: holds {kind} in {place}; labels are whole numbers or words")
 
 
-def _classes(train: Any, column: str, place: str) -> tuple[list[str], Callable[[Any], int]]:
-    """Class names, and the function from a label in the table to its index."""
+def _classes(train: Any, column: str, feature: Any, place: str) -> list[str]:
+    """Names of the classes: as the column's type has them, or the values that occur in it."""
     from datasets import ClassLabel
 
-    feature = train.features[column]
     if isinstance(feature, ClassLabel):
-        return list(feature.names), int
-    values = train[column][:] if not hasattr(train, "unique") else train.unique(column)
-    if any(value is None for value in values):
+        return list(feature.names)
+    if any(value is None for value in train[column][:]):
         raise UserError(f"{place}: column {column} has rows without a label; remove them")
-    ordered = sorted(set(values))
-    position = {value: index for index, value in enumerate(ordered)}
-    return [str(value) for value in ordered], lambda value: position.get(value, -1)
+    return [str(value) for value in sorted(_values(train, column))]
 
 
-def _table(part: Any, image: str, label: str, index: Callable[[Any], int], name: str) -> Table:
-    labels = [-1 if value is None or value == -1 else index(value) for value in part[label][:]]
+def _table(part: Any, image: str, label: str, index: Callable[[Any], Any], name: str) -> Table:
+    labels = [-1 if value is None else index(value) for value in part[label][:]]
     return Table(part, image, np.array(labels, dtype=np.int64), name)
 
 
 def _bytes(cell: Any) -> Raw:
-    """The bytes (or the file) of an Image column's cell."""
-    if isinstance(cell, dict) and cell.get("bytes") is not None:
-        return cell["bytes"]
-    if isinstance(cell, dict) and cell.get("path"):
-        return Path(cell["path"])
-    return b""
+    """The bytes (or the file) in a column's cell."""
+    if isinstance(cell, dict):
+        if cell.get("bytes") is None and cell.get("path"):
+            return Path(cell["path"])
+        cell = cell.get("bytes")
+    return b"" if cell is None else cell
 
 
 LABELS = ("int", "uint", "string", "large_string", "bool")
@@ -457,21 +530,44 @@ def _streamed(place: str, config: Data) -> Source:
     files = _files(place)
     classes = list(feature.names)
     test = _load(place, config.test_split, files=files)
+    index = _index(test.features.get(label), classes, feature) if label in test.features else int
 
     def rows(skip: int, take: int, seed: int | None) -> Iterable[tuple[int, Raw, int]]:
         part = stream.skip(skip).take(take)
         part = part.map(lambda row, number: {**row, NUMBER: skip + number}, with_indices=True)
         if seed is not None:
             part = part.shuffle(seed=seed % 2**32, buffer_size=SHUFFLE_BUFFER)
-        return ((int(row[NUMBER]), _bytes(row[image]), int(row[label])) for row in part)
+        return _read(part, image, label, len(classes), place, config.train_split)
 
     return Source(
         classes,
-        Arrays(np.empty((0, 0, 0), np.uint8), np.empty(0, np.int64), f"{place}, split {config.train_split}"),
-        test=_test_table(test, classes, int, config, place),
-        version=lambda: fingerprint([length, *_shards(files, config.train_split)]),
+        Arrays(np.empty((0, 0, 0), np.uint8), np.empty(0, np.int64), _what(place, config.train_split)),
+        test=_test_table(test, image, label, index, classes, config, place),
+        version=lambda: fingerprint([length, *_shards(_of(files, config.train_split))]),
         stream=Stream(rows, length),
     )
+
+
+def _read(
+    part: Iterable[Any], image: str, label: str, classes: int, place: str, split: str
+) -> Iterator[tuple[int, Raw, int]]:
+    """Number, image and label of a stream's rows.
+
+    Raises:
+        RunError: it cannot be read on (a torn file, a lost connection), or a label is none.
+    """
+    try:
+        for row in part:
+            number, target = int(row[NUMBER]), row[label]
+            if target is None or not 0 <= target < classes:
+                raise RunError(f"{_what(place, split)}, row {number}: label {target} is outside the {classes} classes")
+            yield number, _bytes(row[image]), int(target)
+    except RunError:
+        raise
+    except Exception as error:  # whatever the readers of files and of the network raise
+        raise RunError(
+            f"{_what(place, split)}: the stream breaks off ({_reason(error)}); {_what_to_do(place, error)}"
+        ) from None
 
 
 def _files(place: str) -> dict[str, list[str]]:
@@ -482,13 +578,14 @@ def _files(place: str) -> dict[str, list[str]]:
     return {str(name): [str(path) for path in paths] for name, paths in found.items()}
 
 
-def _shards(files: dict[str, list[str]], split: str) -> Iterator[str]:
+def _shards(files: list[str]) -> Iterator[str]:
     """What stands for the content of a split that is not read whole: digests of its files, or their URLs.
 
     A URL of the hub contains the revision; where local files lie and what they are called does not matter.
     """
-    for path in files.get(split.split("[", maxsplit=1)[0], []):
-        yield digest_of_file(Path(path)) if Path(path).is_file() else path
+    whole = sum(Path(path).stat().st_size for path in files if Path(path).is_file()) <= WHOLE
+    for path in files:
+        yield digest_of_file(Path(path), whole=whole) if Path(path).is_file() else path
 
 
 def _few(names: Sequence[str]) -> str:
