@@ -11,6 +11,16 @@ os.environ["WANDB_MODE"] = "offline"
 torch.set_num_threads(1)  # tests run side by side
 
 
+@pytest.fixture(scope="session")
+def ranks():
+    """The processes that tests of collectives share."""
+    from ranks import Ranks
+
+    pool = Ranks()
+    yield pool
+    pool.stop()
+
+
 @pytest.fixture(autouse=True)
 def _as_it_was():
     """Global state that a run sets."""

@@ -11,7 +11,6 @@ import pytest
 import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from ranks import Ranks
 
 from paperzoo.config import compose
 from paperzoo.config.messages import CONF
@@ -180,12 +179,8 @@ def uneven(rank: int, sizes: list[int]) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("sizes", [[3, 3], [1, 4], [5, 0], [2, 0, 3]])
-def test_the_mean_over_ranks_is_the_mean_over_images(sizes):
-    pool = Ranks()
-    try:
-        results = pool.run(len(sizes), uneven, sizes)
-    finally:
-        pool.stop()
+def test_the_mean_over_ranks_is_the_mean_over_images(sizes, ranks):
+    results = ranks.run(len(sizes), uneven, sizes)
     torch.manual_seed(0)
     alone = torch.nn.Linear(3, 2).double()
     x = torch.randn(sum(sizes), 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
