@@ -76,10 +76,51 @@ def test_corrupt_images_of_a_stream_are_skipped_and_counted_once(tmp_path):
     root = parquet(tmp_path / "set", images=images)
     words = [*STREAM, f"data.path={root}", "data.limit_train=40", "data.mean=[0.5]", "data.std=[0.2]"]
     assert "of the stream: " in line_of(*words)
+    with pytest.raises(RunError, match=r"hf, row (20|33) of the stream: "):  # on its way: exit code 1
+        batches(load(*words), 0)
     data = load(*words, "data.on_error=skip")
     for epoch in range(2):
         assert sum(len(batch[0]) for batch in batches(data, epoch)) == 38
-    assert data.count_skipped() == {"train": 2, "val": 0, "test": 0}
+        assert data.skipped == {"train": 2, "val": 0, "test": 0}
+    assert data.count_skipped() == data.skipped
+    resumed = load(*words, "data.on_error=skip")
+    resumed.load_state_dict(data.state_dict())
+    assert resumed.skipped == data.skipped
+
+
+def test_a_batch_without_a_good_image_is_one_line(tmp_path):
+    images = [encoded(picture(i)) if i < 11 else b"x" for i in range(60)]
+    words = [*STREAM, f"data.path={parquet(tmp_path / 'set', images=images)}", "data.limit_train=40"]
+    words += ["data.mean=[0.5]", "data.std=[0.2]", "data.on_error=skip"]
+    assert "hf: none of the 4 images of a batch can be read" in line_of(*words)
+
+
+def test_a_stream_that_ends_early_is_one_line(tmp_path):
+    words = [*STREAM, f"data.path={parquet(tmp_path / 'set', rows=60)}", "data.limit_train=100"]
+    assert line_of(*words) == "hf: the stream ends before its row 110; lower data.limit_train"
+
+
+def test_a_torn_file_and_a_missing_label_of_a_stream_are_one_line(tmp_path):
+    root = parquet(tmp_path / "torn", rows=60)
+    file = next(root.glob("train*"))
+    content = bytearray(file.read_bytes())
+    content[3000:6400] = b"\xff" * 3400
+    file.write_bytes(content)
+    assert f"{root}, split train: the stream breaks off (" in line_of(
+        *STREAM, f"data.path={root}", "data.limit_train=24"
+    )
+    root = parquet(tmp_path / "unlabelled", labels=[0, 1, 2] * 6 + [-1] * 42)
+    line = line_of(*STREAM, f"data.path={root}", "data.limit_train=24")
+    assert line == f"{root}, split train, row 18: label -1 is outside the 3 classes"
+
+
+def test_a_corrupt_test_image_beside_a_stream_is_skipped(tmp_path):
+    root = parquet(tmp_path / "set", rows=60)
+    bad = parquet(tmp_path / "bad", images=[encoded(picture(i)) if i != 20 else b"x" for i in range(60)])
+    shutil.copy(next(bad.glob("train*")), next(root.glob("test*")))
+    data = load(*STREAM, f"data.path={root}", "data.limit_train=24", "data.on_error=skip")
+    assert data.skipped["test"] == 1
+    assert sum(len(batch[0]) for batch in data.test_dataloader()) == 59
 
 
 def test_a_stream_does_not_store_its_training_images(tmp_path, monkeypatch):
@@ -163,9 +204,24 @@ def test_splits_are_small_to_pickle(tmp_path):
     data = load("data=hf", f"data.path={parquet(tmp_path / 'set', rows=60)}", "data.validation=12",
                 "data.batch_size=8", "data.in_memory=false", "data.image_size=12")  # fmt: skip
     split = data.parts["train"].split
-    again = pickle.loads(pickle.dumps(split))
+    split.read(0)  # the column is there
+    small = pickle.dumps(split)
+    assert len(small) < 5000 < sum(len(split.read(row)) for row in range(60))
+    again = pickle.loads(small)
     assert again.read(3) == split.read(3)
-    assert len(load(*FOLDER, f"data.root={folder(tmp_path / 'f')}").parts["train"].split.where(0)) > 3
+
+
+@pytest.mark.parametrize("kind", ["table", "files"])
+def test_workers_may_be_spawned(kind, tmp_path):
+    root = parquet(tmp_path / "set", rows=60) if kind == "table" else folder(tmp_path / "set")
+    words = ["data=hf", f"data.path={root}"] if kind == "table" else ["data=image_folder", f"data.root={root}"]
+    words += ["data.validation=4", "data.batch_size=8", "data.in_memory=false", "data.image_size=12"]
+    loader = load(*words, "data.workers=1").train_dataloader()
+    loader.loader.multiprocessing_context = "spawn"
+    expected = list(load(*words).train_dataloader())
+    for got, want in zip(loader, expected, strict=True):
+        assert torch.equal(got[0], want[0])
+        assert torch.equal(got[1], want[1])
 
 
 # mistakes
@@ -185,14 +241,33 @@ def test_a_corrupt_image_outside_memory_is_named_without_a_traceback(tmp_path):
 
 
 @pytest.mark.parametrize(("names", "part"), [
-    (("val",), "val: holds folders, not images"),
-    (("train", "validation"), "validation: holds folders, not images"),
-    (("training", "testing"), "testing: holds folders, not images"),
+    (("val",), "val: is neither a split nor a class; a root with splits has train/<class>/<image>"),
+    (("train", "validation"), "validation: is neither a split nor a class"),
+    (("training", "testing"), "testing: is neither a split nor a class"),
 ])  # fmt: skip
 def test_splits_under_other_names_are_refused(names, part, tmp_path):
     for name in names:
         folder(tmp_path / "set" / name)
     assert part in line_of(*FOLDER, f"data.root={tmp_path / 'set'}")
+
+
+def test_stray_images_do_not_turn_splits_into_classes(tmp_path):
+    root = tmp_path / "set"
+    for name in ("train", "test"):
+        folder(root / name)
+    picture(1).save(root / "train" / "logo.png")
+    assert load(*FOLDER, f"data.root={root}").class_names == ["cat", "dog"]
+    (root / "docs").mkdir()
+    picture(1).save(root / "docs" / "logo.png")
+    assert "docs: is neither a split nor a class" in line_of(*FOLDER, f"data.root={root}")
+
+
+def test_classes_may_have_folders(tmp_path):
+    for name in ("cat", "dog"):
+        folder(tmp_path / "set" / name, ("indoors", "outdoors"), each=10)
+    data = load(*FOLDER, f"data.root={tmp_path / 'set'}")
+    assert data.class_names == ["cat", "dog"]
+    assert sum(data.sizes.values()) == 40
 
 
 def test_a_class_may_be_called_train(tmp_path):
@@ -215,10 +290,21 @@ def test_a_dangling_link_is_no_image(tmp_path):
     (["data.label_column=image"], "data.label_column=image: holds"),
     (["data.test_split=train"], "data.test_split=train: train is in data.train_split=train, too"),
     (["data.train_split=train+test"], "test is in data.train_split=train+test, too"),
+    (["data.train_split=all"], "test is in data.train_split=all, too"),
+    (['data.test_split="train[:10%]"'], "data.test_split=train[:10%]: train is in data.train_split=train, too"),
+    (['data.train_split="train+test[:50%]"'], "test is in data.train_split=train+test[:50%], too"),
 ])  # fmt: skip
 def test_columns_and_splits_that_cannot_be_right(words, part, tmp_path):
     root = parquet(tmp_path / "set", rows=60)
     assert part in line_of("data=hf", f"data.path={root}", "data.validation=12", "data.batch_size=8", *words)
+
+
+def test_two_slices_of_a_split_are_no_leak(tmp_path):
+    words = ["data=hf", f"data.path={parquet(tmp_path / 'set', rows=60)}", "data.validation=6", "data.batch_size=8"]
+    data = load(*words, 'data.train_split="train[:80%]"', 'data.test_split="train[80%:]"')
+    assert data.sizes == {"train": 42, "val": 6, "test": 12}
+    train = {image.numpy().tobytes() for name in ("train", "val") for image in data.tensors(name)[0]}
+    assert not train & {image.numpy().tobytes() for image in data.tensors("test")[0]}
 
 
 def test_a_split_with_fewer_images_than_ranks_is_refused(tmp_path):
@@ -246,3 +332,144 @@ def test_test_labels_are_told_by_the_names_of_their_classes(tmp_path):
     more = parquet(tmp_path / "c", rows=60, label=datasets.ClassLabel(names=["a", "b", "d"]))
     shutil.copy(next(more.glob("test*")), next(root.glob("test*")))
     assert "split test has a class d that train does not have; classes: a, b, c" in line_of(*words)
+
+
+def table(file, labels, kind, image="image", struct=True):
+    """A Parquet file of drawn images, with the labels' type as given."""
+    import datasets
+
+    stored = [{"bytes": encoded(picture(i)), "path": None} for i in range(len(labels))]
+    cells = stored if struct else [cell["bytes"] for cell in stored]
+    bare = {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}
+    features = datasets.Features({image: bare if struct else datasets.Value("binary"), "label": kind})
+    if image == "image" and struct:
+        features[image] = datasets.Image()
+    file.parent.mkdir(exist_ok=True)
+    datasets.Dataset.from_dict({image: cells, "label": labels}, features=features).to_parquet(str(file))
+
+
+def test_labels_of_words_and_numbers(tmp_path):
+    import datasets
+
+    words, numbers = datasets.Value("string"), datasets.Value("int64")
+    names = datasets.ClassLabel(names=["a", "b", "c"])
+    given = ["data.validation=12", "data.batch_size=8"]
+    cases = [  # train's labels and their type, test's, the classes, test's first indices or the line
+        ((["b", "a", "c"], words), (["c", "a", "b"], words), ["a", "b", "c"], [2, 0, 1]),
+        (([-1, 1, -1], numbers), ([1, -1, 1], numbers), ["-1", "1"], [1, 0, 1]),
+        (([0, 1, 2], names), (["c", "a", "b"], words), ["a", "b", "c"], [2, 0, 1]),
+        (
+            (["a", "b", "c"], words),
+            (["a", "zebra", "c"], words),
+            None,
+            "split test has a class zebra that train does not",
+        ),
+        (([0, 1, 2], numbers), ([0, 5, 2], numbers), None, "split test has a class 5 that train does not have"),
+    ]
+    for number, ((train, kind), (test, other), classes, expected) in enumerate(cases):
+        root = tmp_path / str(number)
+        table(root / "train-0.parquet", train * 20, kind)
+        table(root / "test-0.parquet", test * 20, other)
+        if classes is None:
+            assert expected in line_of("data=hf", f"data.path={root}", *given)
+        else:
+            data = load("data=hf", f"data.path={root}", *given)
+            assert data.class_names == classes
+            assert data.parts["test"].labels[:3].tolist() == expected
+
+
+@pytest.mark.parametrize("struct", [True, False])
+@pytest.mark.parametrize("streaming", [True, False])
+def test_images_may_be_plain_bytes(struct, streaming, tmp_path):
+    import datasets
+
+    names = datasets.ClassLabel(names=["a", "b", "c"])
+    for split in ("train", "test"):
+        table(tmp_path / "set" / f"{split}-0.parquet", [0, 1, 2] * 20, names, image="picture", struct=struct)
+    words = [*STREAM, "data.limit_train=40", "data.mean=[0.5]", "data.std=[0.2]"] if streaming else ["data=hf"]
+    words += ["data.validation=12", "data.batch_size=8", f"data.path={tmp_path / 'set'}", "data.image_column=picture"]
+    data = load(*words)
+    seen = {image.numpy().tobytes() for batch in raw(data, 0) for image in batch[0]}
+    assert seen <= {np.asarray(picture(i)).transpose(2, 0, 1).tobytes() for i in range(60)}
+    assert len(seen) == (40 if streaming else 48)
+
+
+def test_a_column_in_several_chunks_is_read_and_hashed_by_row():
+    import datasets
+    import pyarrow as pa
+
+    from paperzoo.data.sources import Table
+
+    content = [bytes([i]) * (i + 1) for i in range(6)]
+    cells = [{"bytes": data, "path": None} for data in content]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    column = pa.chunked_array([pa.array(cells[:2], kind), pa.array(cells[2:3], kind), pa.array(cells[3:], kind)])
+    part = datasets.Dataset(pa.table({"image": column}))
+    split = Table(part, "image", np.zeros(6, np.int64), "it")
+    assert split.column.num_chunks == 3
+    assert [split.read(row) for row in range(6)] == content
+    assert [bytes(split.stored(row)) for row in range(6)] == content
+    assert split.sizes(np.array([5, 0, 2])).tolist() == [6, 1, 3]
+
+
+# fingerprints of large data, the hub, the cache
+
+
+def test_above_the_limit_lengths_and_ends_are_hashed_however_images_are_stored(tmp_path):
+    from paperzoo.data.fingerprint import ENDS, digest_of_images
+
+    content = np.random.default_rng(0).integers(0, 256, 5 * ENDS, dtype=np.uint8).tobytes()
+    middle, end = bytearray(content), bytearray(content)
+    middle[2 * ENDS] ^= 1
+    end[-1] ^= 1
+    file = tmp_path / "image"
+    file.write_bytes(content)
+    for whole in (True, False):
+        digest = digest_of_images([content], whole=whole)
+        assert digest == digest_of_images([memoryview(content)], whole=whole) == digest_of_images([file], whole=whole)
+        assert (digest == digest_of_images([bytes(middle)], whole=whole)) is not whole
+        assert digest != digest_of_images([bytes(end)], whole=whole)
+        assert digest != digest_of_images([content + b"x"], whole=whole)
+
+
+@pytest.mark.parametrize("cause", ["HTTPS_PROXY", "offline"])
+def test_the_hub_is_not_probed_behind_a_proxy_or_offline(cause, monkeypatch):
+    from huggingface_hub import constants
+
+    from paperzoo.data import sources
+
+    asked = []
+
+    def connect(address, timeout):
+        asked.append(address)
+        raise OSError
+
+    monkeypatch.setattr(sources.socket, "create_connection", connect)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://mirror.example:8080")
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with pytest.raises(UserError, match="cannot be reached"):
+        sources._need_network("some/set")
+    monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example")
+    with pytest.raises(UserError, match="cannot be reached"):
+        sources._need_network("some/set")
+    assert asked == [("mirror.example", 8080), ("mirror.example", 443)]
+    if cause == "offline":
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    else:
+        monkeypatch.setenv(cause, "http://proxy:3128")
+    sources._need_network("some/set")
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("words", [["data.limit_train=24"], [*STREAM, "data.limit_train=24"]])
+def test_a_cache_that_cannot_be_written_is_one_line(words, tmp_path, monkeypatch):
+    import datasets.config
+
+    root = parquet(tmp_path / "set", rows=60)
+    (tmp_path / "file").write_text("")
+    cache = tmp_path / "file" / "cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
+    line = line_of("data=hf", f"data.path={root}", "data.validation=12", "data.batch_size=8", *words)
+    assert f"the cache {cache} cannot be written; set HF_HOME to a folder that can" in line

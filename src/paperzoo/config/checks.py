@@ -191,7 +191,7 @@ def _no_leak(data: Data) -> None:
 def _whole(text: str) -> dict[str, bool]:
     """The splits that an expression such as ``train[:80%]+extra`` names, and whether it takes all of each."""
     found: dict[str, bool] = {}
-    for name, bracket in re.findall(r"([A-Za-z_][\w.-]*)(\[[^\]]*\]|)", text):
+    for name, bracket in re.findall(r"([A-Za-z_][\w.-]*)(\[[^\]]*\]|)", re.sub(r"\(.*?\)", "", text)):
         found[name] = found.get(name, False) or not bracket
     return found
 

@@ -97,6 +97,11 @@ class Decoder:
             return self.crop(pixels)
 
 
+def refusal(where: str, error: CorruptImage) -> str:
+    """The line for a corrupt image."""
+    return f"{where}: {error}; remove it, or set data.on_error=skip to leave such images out"
+
+
 class Decoded(Dataset[tuple[Tensor, int, int] | str]):
     """Images decoded one by one in a worker; what is wrong with one comes as a line, since an error would not."""
 
@@ -110,7 +115,7 @@ class Decoded(Dataset[tuple[Tensor, int, int] | str]):
         try:
             return self.decoder(self.split.read(row), where, epoch, index), int(self.split.labels[row]), index
         except CorruptImage as error:
-            return f"{where}: {error}; remove it, or set data.on_error=skip"
+            return refusal(where, error)
         except RunError as error:
             return str(error)
 
@@ -188,7 +193,11 @@ class StreamLoader(Loader):
         self.stream, self.skip, self.decode, self.name, self.skipped = stream, skip, decode, name, skipped
 
     def batches(self) -> Iterator[Batch]:
-        """See ``Loader``."""
+        """See ``Loader``.
+
+        Raises:
+            RunError: the stream ends too early, or a batch has no image that can be read.
+        """
         seed = None if self.order.seed is None else seed_of("stream", self.order.seed, self.order.epoch)
         rows = enumerate(self.stream.rows(self.skip, self.order.size, seed))
         for places in self.order:
@@ -198,9 +207,10 @@ class StreamLoader(Loader):
         """Read on to the places from ``first`` to ``last``."""
         images: list[Tensor] = []
         labels, taken = [], []
+        place = -1
         for place, (row, raw, label) in rows:
             if place >= first:
-                pixels = self.decode(raw, f"{self.name}, row {row} of the stream", self.order.epoch, row)
+                pixels = self.decode(raw, self._where(row), self.order.epoch, row)
                 if pixels is None:
                     self.skipped.add(row)
                 else:
@@ -209,9 +219,19 @@ class StreamLoader(Loader):
                     taken.append(row)
             if place == last:
                 break
+        if place < last:
+            raise RunError(
+                f"{self.name}: the stream ends before its row {self.skip + self.order.size - 1}; lower data.limit_train"
+            )
         if not images:
-            raise RunError(f"{self.name}: rows {first} to {last} of the stream hold no image that can be read")
+            raise RunError(
+                f"{self.name}: none of the {last - first + 1} images of a batch can be read, the last of them is "
+                f"{self._where(row)}; mend the data or raise data.batch_size"
+            )
         return torch.stack(images), torch.tensor(labels), self._draws_of(taken)
+
+    def _where(self, row: int) -> str:
+        return f"{self.name}, row {row} of the stream"
 
     def _draws_of(self, rows: list[int]) -> Tensor | None:
         order = self.order

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,10 +21,10 @@ from paperzoo.data import splits
 from paperzoo.data.augment import Normalise, crop_and_flip
 from paperzoo.data.fingerprint import WHOLE, digest_of_images, fingerprint
 from paperzoo.data.images import CorruptImage, channels, channels_of_header, open_image, to_pixels
-from paperzoo.data.loaders import Decoded, Decoder, DecodingLoader, Loader, MemoryLoader, StreamLoader
+from paperzoo.data.loaders import Decoded, Decoder, DecodingLoader, Loader, MemoryLoader, StreamLoader, refusal
 from paperzoo.data.order import Order
 from paperzoo.data.sources import Source, Split
-from paperzoo.errors import UserError
+from paperzoo.errors import RunError, UserError
 from paperzoo.tasks.distributed import gather
 
 SHARE_OF_MEMORY = 4  # data is kept in memory if it takes less than this part of what is free
@@ -75,6 +76,8 @@ class ImageData(L.LightningDataModule):
         self.parts: dict[str, Part] = {}
         self._training: Order | None = None
         self._position: dict[str, int] | None = None  # of the run that is resumed
+        self._left_out: dict[str, int] = {}  # corrupt images, by split
+        self._skipped_rows: dict[str, set[int]] = {"train": set(), "val": set()}  # those that were met in a stream
 
     def setup(self, stage: str | None = None) -> None:
         """Load, split, decode. A second call does nothing.
@@ -89,8 +92,7 @@ class ImageData(L.LightningDataModule):
         self.num_classes = len(self.class_names)
         self._check_labels()
         self.parts = self._split()
-        self.skipped = dict.fromkeys(self.parts, 0)
-        self._skipped_rows: dict[str, set[int]] = {"train": set(), "val": set()}
+        self._left_out = dict.fromkeys(self.parts, 0)
         self._look_at_first()
         self.in_memory = self._fits()
         if self.in_memory:
@@ -115,7 +117,7 @@ class ImageData(L.LightningDataModule):
         whole = sum(int(part.split.sizes(part.rows).sum()) for part in self.parts.values()) <= WHOLE
         content: list[Any] = ["images", *self.class_names, self.in_chans, self.image_size]
         for name, part in self.parts.items():
-            stored = (part.split.read(int(row)) for row in part.rows)
+            stored = (part.split.stored(int(row)) for row in part.rows)
             content += [name, part.labels, digest_of_images(stored, whole=whole)]
         if self.source.stream:
             content += [self._held_out_of_stream, self.source.version()]
@@ -152,11 +154,17 @@ class ImageData(L.LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the training data. Lightning's own way, stateful loaders, did not restore it (2.6.6)."""
-        return {"position": self._training.position() if self._training else None}
+        state: dict[str, Any] = {"position": self._training.position() if self._training else None}
+        if self.config.streaming and self.config.on_error == "skip":
+            self.count_skipped()
+            state["skipped"] = {name: sorted(rows) for name, rows in self._skipped_rows.items()}
+        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Kept until the loader is made."""
         self._position = state_dict["position"]
+        for name, rows in state_dict.get("skipped", {}).items():
+            self._skipped_rows[name].update(rows)
 
     def val_dataloader(self) -> Loader:
         """Every validation image once over the ranks."""
@@ -205,15 +213,21 @@ class ImageData(L.LightningDataModule):
         try:
             return decoder(raw, where, epoch, row)
         except CorruptImage as error:
-            self._refuse_unless_skipped(where, error)
+            if self.config.on_error == "raise":
+                raise RunError(refusal(where, error)) from None
             return None
 
+    @property
+    def skipped(self) -> dict[str, int]:
+        """Corrupt images left out, each once, by split; of a stream those that this rank has met so far."""
+        return {name: count + len(self._skipped_rows.get(name, ())) for name, count in self._left_out.items()}
+
     def count_skipped(self) -> dict[str, int]:
-        """Corrupt images left out so far, by split and over all ranks; of a stream they are known when it was read."""
+        """``skipped`` over all ranks, which must all call it: those of a stream are known where it was read."""
         if self.source.stream:
-            for name, rows in self._skipped_rows.items():
-                self.skipped[name] = len(set().union(*gather(rows)))
-        return dict(self.skipped)
+            for rows in self._skipped_rows.values():
+                rows.update(*gather(rows))
+        return self.skipped
 
     # setting up
 
@@ -291,9 +305,7 @@ class ImageData(L.LightningDataModule):
 
     def _refuse_unless_skipped(self, where: str, error: CorruptImage) -> None:
         if self.config.on_error == "raise":
-            raise UserError(
-                f"{where}: {error}; remove it, or set data.on_error=skip to leave such images out"
-            ) from None
+            raise UserError(refusal(where, error)) from None
 
     def _fits(self) -> bool:
         """Whether to decode all of it into memory: as told, else if it takes a small part of what is free."""
@@ -322,14 +334,15 @@ class ImageData(L.LightningDataModule):
     def _decode_all(self) -> None:
         """Decode every split; if one of images taken to be grey turns out coloured, all over again in colour."""
         before = {name: part.rows for name, part in self.parts.items()}
-        try:
+        with suppress(Coloured):
             for name, part in self.parts.items():
                 self._decode(name, part)
-        except Coloured:
-            self.in_chans = 3
-            for name, part in self.parts.items():
-                part.rows, part.images = before[name], None
-                self._decode(name, part)
+            return
+        self.in_chans = 3  # the error is gone by now, and with its traceback the grey pixels
+        for name, part in self.parts.items():
+            part.rows, part.images = before[name], None
+        for name, part in self.parts.items():
+            self._decode(name, part)
 
     def _decode(self, name: str, part: Part) -> None:
         """Decode a split once, with as many threads as there are cores."""
@@ -346,7 +359,7 @@ class ImageData(L.LightningDataModule):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in pool.map(decode, range(0, len(part), CHUNK)):
                 pass
-        self.skipped[name] = int((~good).sum())
+        self._left_out[name] = int((~good).sum())
         part.rows, part.images = (part.rows, images) if good.all() else (part.rows[good], images[good])
 
     def _raw(self, part: Part, place: int) -> tuple[Any, str]:
@@ -384,7 +397,7 @@ class ImageData(L.LightningDataModule):
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 keep = np.fromiter(pool.map(good, range(len(part))), dtype=bool, count=len(part))
-            self.skipped[name] = int((~keep).sum())
+            self._left_out[name] = int((~keep).sum())
             part.rows = part.rows[keep]
 
     def _check_sizes(self) -> None:

@@ -2,16 +2,17 @@
 
 import difflib
 import errno
-import os
 import re
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 import numpy as np
 
@@ -21,9 +22,17 @@ from paperzoo.data.images import Raw
 from paperzoo.errors import RunError, UserError
 
 NUMBER = "paperzoo_number"  # of a row in its stream
-PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 SPLITS = {"train", "val", "test"}
-NO_CLASSES = {"val", "test", "training", "testing", "validation", "valid", "dev", "eval"}  # splits, if they hold folders
+NO_CLASSES = {
+    "val",
+    "test",
+    "training",
+    "testing",
+    "validation",
+    "valid",
+    "dev",
+    "eval",
+}  # splits, if they hold folders
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
 
 
@@ -274,16 +283,14 @@ def huggingface(config: Data, data_dir: Path) -> Source:
     place = _place(config, data_dir)
     if config.streaming:
         return _streamed(place, config)
-    files = _files(place) if Path(place).is_dir() else {}
     train = _load(place, config.train_split)
-    image, label = _columns(train.features, config, place)
+    files = _files(place) if Path(place).is_dir() else {}
+    columns = image, label = _columns(train.features, config, place)
     feature = _feature(train, label, files, config.train_split)
     classes = _classes(train, label, feature, place)
     source = Source(classes, _table(train, image, label, _index(feature, classes), _what(place, config.train_split)))
     if config.test_split:
-        test = _load(place, config.test_split)
-        own = _feature(test, label, files, config.test_split)
-        source.test = _test_table(test, image, label, _index(own, classes, feature), classes, config, place)
+        source.test = _test_table(place, config, columns, feature, classes, files)
     return source
 
 
@@ -321,28 +328,24 @@ def _index(feature: Any, classes: list[str], trained: Any = None) -> Callable[[A
 
 
 def _test_table(
-    test: Any, image: str, label: str, index: Callable[[Any], Any], classes: list[str], config: Data, place: str
+    place: str, config: Data, columns: tuple[str, str], trained: Any, classes: list[str], files: dict[str, list[str]]
 ) -> Table:
-    """The test split, all of whose classes must be train's."""
-    for column in (image, label):
+    """The test split, with train's columns and classes. Beside a stream, no other split is prepared for it."""
+    split = str(config.test_split)
+    test = _load(place, split, files=files if config.streaming else None)
+    image, label = columns
+    for column in columns:
         if column not in test.features:
-            raise UserError(
-                f"{_what(place, str(config.test_split))}: has no column {column}; columns: {', '.join(test.features)}"
-            )
+            raise UserError(f"{_what(place, split)}: has no column {column}; columns: {', '.join(test.features)}")
     _check_types(test.features, image, label, place)
-    unknown = [name for name in map(index, _values(test, label)) if isinstance(name, str)]
-    if unknown:
-        raise UserError(
-            f"{place}: split {config.test_split} has a class {unknown[0]} that {config.train_split} does not have; "
-            f"classes: {_few(classes)}"
-        )
-    return _table(test, image, label, index, _what(place, str(config.test_split)))
-
-
-def _values(part: Any, column: str) -> list[Any]:
-    """The labels that occur."""
-    values = part[column][:] if part._indices is not None else part.unique(column)
-    return [value for value in dict.fromkeys(values) if value is not None]
+    index = _index(_feature(test, label, files, split), classes, trained)
+    for value in test.unique(label):
+        if value is not None and isinstance(name := index(value), str):
+            raise UserError(
+                f"{place}: split {split} has a class {name} that {config.train_split} does not have; "
+                f"classes: {_few(classes)}"
+            )
+    return _table(test, image, label, index, _what(place, split))
 
 
 def _place(config: Data, data_dir: Path) -> str:
@@ -370,16 +373,23 @@ def _load(place: str, split: str, streaming: bool = False, files: dict[str, list
         )
     used = {name: files[name] for name in _names(split)} if files and files.keys() >= set(_names(split)) else None
     only = {"data_files": used, "verification_mode": "no_checks"} if used else {}
-    try:
+    with _one_line(place, f"{place}: split {split} cannot be loaded", UserError):
         part = datasets.load_dataset(place, split=split, streaming=streaming, **only)
-    except Exception as error:  # datasets raises many kinds, its reader's own among them
-        raise UserError(
-            f"{place}: split {split} cannot be loaded ({_reason(error)}); {_what_to_do(place, error)}"
-        ) from None
     for name, feature in (part.features or {}).items():
         if isinstance(feature, ImageFeature):
             part = part.cast_column(name, ImageFeature(decode=False))  # bytes: we decode once, in our own way
     return part
+
+
+@contextmanager
+def _one_line(place: str, what: str, kind: type[UserError]) -> Iterator[None]:
+    """Say in one line what goes wrong: datasets raises many kinds of errors, its readers' own among them."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise kind(f"{what} ({_reason(error)}); {_what_to_do(place, error)}") from None
 
 
 def _names(split: str) -> list[str]:
@@ -397,10 +407,12 @@ def _need_network(place: str) -> None:
         raise UserError(
             f"data.path={place}: there is no such folder; give one of Parquet files, or a hub name such as ylecun/mnist"
         )
+    from datasets import config
     from huggingface_hub import constants
 
     endpoint = urlsplit(constants.ENDPOINT)
-    if constants.HF_HUB_OFFLINE or any(os.environ.get(name) for name in PROXIES):
+    offline = constants.HF_HUB_OFFLINE or config.HF_HUB_OFFLINE
+    if offline or {endpoint.scheme, "all"} & getproxies_environment().keys():
         return  # what is in the cache is loaded, and a proxy may reach what we cannot
     try:
         address = (endpoint.hostname or "huggingface.co", endpoint.port or (80 if endpoint.scheme == "http" else 443))
@@ -422,12 +434,17 @@ def _what_to_do(place: str, error: Exception) -> str:
     from datasets.config import HF_DATASETS_CACHE
 
     causes = [cause for cause in (error, error.__cause__, error.__context__) if isinstance(cause, OSError)]
-    inside = any(str(cause.filename).startswith(place) for cause in causes)  # the data's own file, not the cache's
+    own = (place, str(Path(place).resolve()))
+    inside = any(str(cause.filename).startswith(own) for cause in causes)  # the data's own file, not the cache's
     if not inside and any(_cannot_write(cause, str(HF_DATASETS_CACHE)) for cause in causes):
         return f"the cache {HF_DATASETS_CACHE} cannot be written; set HF_HOME to a folder that can"
     if "split" in str(error).replace(place, "").lower():
         return "set data.train_split and data.test_split to splits that it has"
-    return "check that its files are whole" if Path(place).is_dir() else "check the name and your access to it"
+    return (
+        "check that its files are whole and may be read"
+        if Path(place).is_dir()
+        else "check the name and your access to it"
+    )
 
 
 def _cannot_write(error: OSError, cache: str) -> bool:
@@ -485,9 +502,10 @@ def _classes(train: Any, column: str, feature: Any, place: str) -> list[str]:
 
     if isinstance(feature, ClassLabel):
         return list(feature.names)
-    if any(value is None for value in train[column][:]):
+    values = train.unique(column)
+    if None in values:
         raise UserError(f"{place}: column {column} has rows without a label; remove them")
-    return [str(value) for value in sorted(_values(train, column))]
+    return [str(value) for value in sorted(values)]
 
 
 def _table(part: Any, image: str, label: str, index: Callable[[Any], Any], name: str) -> Table:
@@ -529,8 +547,6 @@ def _streamed(place: str, config: Data) -> Source:
         raise UserError(f"{place}: data.streaming=true, and the number of its rows is not known; set data.limit_train")
     files = _files(place)
     classes = list(feature.names)
-    test = _load(place, config.test_split, files=files)
-    index = _index(test.features.get(label), classes, feature) if label in test.features else int
 
     def rows(skip: int, take: int, seed: int | None) -> Iterable[tuple[int, Raw, int]]:
         part = stream.skip(skip).take(take)
@@ -542,7 +558,7 @@ def _streamed(place: str, config: Data) -> Source:
     return Source(
         classes,
         Arrays(np.empty((0, 0, 0), np.uint8), np.empty(0, np.int64), _what(place, config.train_split)),
-        test=_test_table(test, image, label, index, classes, config, place),
+        test=_test_table(place, config, (image, label), feature, classes, files),
         version=lambda: fingerprint([length, *_shards(_of(files, config.train_split))]),
         stream=Stream(rows, length),
     )
@@ -556,25 +572,20 @@ def _read(
     Raises:
         RunError: it cannot be read on (a torn file, a lost connection), or a label is none.
     """
-    try:
+    with _one_line(place, f"{_what(place, split)}: the stream breaks off", RunError):
         for row in part:
             number, target = int(row[NUMBER]), row[label]
             if target is None or not 0 <= target < classes:
                 raise RunError(f"{_what(place, split)}, row {number}: label {target} is outside the {classes} classes")
             yield number, _bytes(row[image]), int(target)
-    except RunError:
-        raise
-    except Exception as error:  # whatever the readers of files and of the network raise
-        raise RunError(
-            f"{_what(place, split)}: the stream breaks off ({_reason(error)}); {_what_to_do(place, error)}"
-        ) from None
 
 
 def _files(place: str) -> dict[str, list[str]]:
     """The files of each split, where the data set says so."""
     import datasets
 
-    found = datasets.load_dataset_builder(place).config.data_files or {}
+    with _one_line(place, f"{place}: cannot be loaded", UserError):
+        found = datasets.load_dataset_builder(place).config.data_files or {}
     return {str(name): [str(path) for path in paths] for name, paths in found.items()}
 
 
