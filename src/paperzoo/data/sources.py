@@ -124,12 +124,20 @@ class Table(Split):
         return _bytes(self.column[row].as_py() if self.column is not None else self.part[row][self.image])
 
     def stored(self, row: int) -> Raw | memoryview:
-        """See ``Split``: a view of the file, of which only what is looked at is read."""
+        """See ``Split``: a view of the file, of which only what is looked at is read (a scalar would be a copy)."""
+        import pyarrow as pa
+
         if self.column is None:
             return self.read(row)
-        cell = self.column[row]
-        content = cell["bytes"] if hasattr(cell, "keys") and cell.is_valid else cell  # a struct, or bytes themselves
-        return memoryview(content.as_buffer()) if content.is_valid else self.read(row)
+        cell = self.column.slice(row, 1).chunk(0)
+        if pa.types.is_struct(cell.type):
+            cell = cell.field("bytes")
+        wide = pa.types.is_large_binary(cell.type)
+        if cell.null_count or not (wide or pa.types.is_binary(cell.type)):
+            return self.read(row)
+        _, offsets, content = cell.buffers()
+        first, last = np.frombuffer(offsets, np.int64 if wide else np.int32)[cell.offset : cell.offset + 2]
+        return memoryview(content)[first:last]
 
     def where(self, row: int) -> str:
         """See ``Split``."""
