@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -83,6 +84,7 @@ def test_corrupt_images_of_a_stream_are_skipped_and_counted_once(tmp_path):
         assert sum(len(batch[0]) for batch in batches(data, epoch)) == 38
         assert data.skipped == {"train": 2, "val": 0, "test": 0}
     assert data.count_skipped() == data.skipped
+    assert not data.equal_batches
     resumed = load(*words, "data.on_error=skip")
     resumed.load_state_dict(data.state_dict())
     assert resumed.skipped == data.skipped
@@ -194,9 +196,29 @@ def test_grey_levels_of_tiff_files_are_kept(array, mode, expected):
     assert to_pixels(image, 1, None).ravel().tolist() == expected
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_coloured_image_that_was_not_looked_at_stops_the_run(workers, tmp_path, monkeypatch):
+    monkeypatch.setattr("paperzoo.data.module.SAMPLE", 1)  # the first of each split
+    root = folder(tmp_path / "set")
+    for file in root.rglob("*.png"):
+        Image.open(file).convert("L").save(file)
+    words = [*FOLDER, f"data.root={root}", "data.in_memory=false", "data.mean=[0.5]", "data.std=[0.2]"]
+    split = load(*words).parts["train"]
+    last = split.split.paths[int(split.rows[-1])]
+    picture(1).save(last)
+    line = f"{last}: is coloured, the images looked at before were grey; set data.in_chans=3"
+    assert line_of(*words, f"data.workers={workers}") == line
+    assert sum(len(batch[0]) for batch in batches(load(*words, "data.in_chans=1"))) == 32  # as told
+
+
 def test_histogram_in_parts_equals_numpys():
-    images = np.random.default_rng(0).integers(0, 256, (50, 3, 210, 190), dtype=np.uint8)
-    for channel, counts in enumerate(_histogram(images)):
+    images = np.random.default_rng(0).integers(0, 256, (250, 3, 210, 190), dtype=np.uint8)
+    tracemalloc.start()
+    counted = _histogram(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < images.nbytes  # it was eight times as much
+    for channel, counts in enumerate(counted):
         assert np.array_equal(counts, np.bincount(images[:, channel].ravel(), minlength=256))
 
 
