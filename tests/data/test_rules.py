@@ -193,7 +193,9 @@ def test_grey_levels_of_tiff_files_are_kept(array, mode, expected):
 
     image = Image.fromarray(array)
     assert image.mode == mode
-    assert to_pixels(image, 1, None).ravel().tolist() == expected
+    pixels = to_pixels(image, 1, None)
+    assert pixels.ravel().tolist() == expected
+    assert pixels.flags.writeable  # torch warns of others
 
 
 @pytest.mark.parametrize("workers", [0, 1])

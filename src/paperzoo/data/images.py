@@ -59,7 +59,7 @@ def to_pixels(image: Image.Image, chans: int, size: int | None) -> np.ndarray:
     if size is not None and image.size != (size, size):
         image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
     pixels: Any = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if chans == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return pixels[None].copy() if chans == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))  # writable, for torch
 
 
 def _to_eight_bits(values: np.ndarray, mode: str) -> np.ndarray:
