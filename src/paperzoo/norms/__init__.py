@@ -1,7 +1,7 @@
 """Normalisation layers: swapping them in any network, and synchronising them over the ranks."""
 
-from paperzoo.norms.convert import convert
+from paperzoo.norms.convert import convert, converted
 from paperzoo.norms.layers import Normalisation, is_norm
 from paperzoo.norms.sync import SyncBatchNorm
 
-__all__ = ["Normalisation", "SyncBatchNorm", "convert", "is_norm"]
+__all__ = ["Normalisation", "SyncBatchNorm", "convert", "converted", "is_norm"]

@@ -76,6 +76,28 @@ def convert(
     return _swap_convolutions(network, convolution) if convolution else network
 
 
+def converted(
+    build: Callable[..., nn.Module],
+    norm: Factory,
+    takes: tuple[str, ...],
+    pretrained: bool,
+    options: dict[str, Any],
+    **defaults: Any,
+) -> nn.Module:
+    """A network built and converted, as a norm paper's entries in timm's registry are.
+
+    Args:
+        build: makes the network from ``pretrained`` and the options that are its own.
+        norm: see ``convert``.
+        takes: the options that are the norm's.
+        pretrained, options: as timm gives them.
+        defaults: of the norm, and ``convert``'s own arguments.
+    """
+    own = {key: value for key, value in options.items() if key in takes}
+    rest = {key: value for key, value in options.items() if key not in takes}
+    return convert(build(pretrained, **rest), norm, **defaults | own)
+
+
 def _chosen(norm: str, convolution: Any, options: dict[str, Any]) -> tuple[Factory, Any, dict[str, Any]]:
     """The factory, convolution and options of a word of ``norm=``."""
     words = sorted(path.stem for path in (CONF / "norm").glob("*.yaml"))

@@ -1,6 +1,5 @@
 """ResNet with the paper's normalisation in place of its own."""
 
-from collections.abc import Callable
 from typing import Any
 
 from timm.models import generate_default_cfgs, register_model
@@ -8,7 +7,7 @@ from timm.models.resnet import resnet50
 from torch import nn
 
 from paperzoo.networks.small import small_configs
-from paperzoo.norms import convert
+from paperzoo.norms import converted
 from paperzoo.papers.group_norm.group_norm import GroupNorm
 from paperzoo.papers.resnet import resnet_small
 
@@ -20,15 +19,10 @@ default_cfgs = small_configs("group_norm_small") | generate_default_cfgs({"group
 @register_model
 def group_norm_small(pretrained: bool = False, **options: Any) -> nn.Module:
     """The small ResNet; takes ``groups``."""
-    return _grouped(resnet_small, pretrained, options)
+    return converted(resnet_small, GroupNorm, OPTIONS, pretrained, options)
 
 
 @register_model
 def group_norm_resnet50(pretrained: bool = False, **options: Any) -> nn.Module:
     """ResNet-50; takes ``groups``."""
-    return _grouped(resnet50, pretrained, options)
-
-
-def _grouped(network: Callable[..., nn.Module], pretrained: bool, options: dict[str, Any]) -> nn.Module:
-    own = {key: options.pop(key) for key in OPTIONS if key in options}
-    return convert(network(pretrained, **options), GroupNorm, **own)
+    return converted(resnet50, GroupNorm, OPTIONS, pretrained, options)
