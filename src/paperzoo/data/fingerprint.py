@@ -38,12 +38,18 @@ def digest_of_images(images: Iterable[Stored], *, whole: bool) -> str:
 def digest_of_file(path: Path, *, whole: bool) -> str:
     """SHA-256 of a file, or of its length and ends."""
     size = path.stat().st_size
-    with path.open("rb") as file:
-        if whole or size <= 2 * FILE_ENDS:
+    if whole or size <= 2 * FILE_ENDS:
+        with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        ends = file.read(FILE_ENDS)
-        file.seek(-FILE_ENDS, 2)
-        return fingerprint([size, (ends + file.read()).hex()])
+    return fingerprint([size, _ends(path, FILE_ENDS).hex()])
+
+
+def _ends(path: Path, count: int) -> bytes:
+    """The first and the last ``count`` bytes of a file that is longer than both."""
+    with path.open("rb") as file:
+        head = file.read(count)
+        file.seek(-count, 2)
+        return head + file.read()
 
 
 def _content(raw: Stored, whole: bool) -> tuple[int, bytes | memoryview]:
@@ -54,9 +60,6 @@ def _content(raw: Stored, whole: bool) -> tuple[int, bytes | memoryview]:
         if not raw.is_file():
             return 0, b""
         if not whole and (size := raw.stat().st_size) > 2 * ENDS:
-            with raw.open("rb") as file:
-                head = file.read(ENDS)
-                file.seek(-ENDS, 2)
-                return size, head + file.read()
+            return size, _ends(raw, ENDS)
         raw = raw.read_bytes()
     return len(raw), raw if whole or len(raw) <= 2 * ENDS else bytes(raw[:ENDS]) + bytes(raw[-ENDS:])
