@@ -1,7 +1,7 @@
 """What Paperzoo's training stack costs over a bare PyTorch loop.
 
 Interleaved, in one process: (a) the obvious loop over the same in-memory tensors, (b) ``paperzoo.training.train``
-with all logging on (W&B offline, CSV, record, checkpoints). The same network, data, batch, epochs, and validation
+with all logging on (W&B offline, CSV, record, checkpoints). The same network, data, batch, loss, epochs, and validation
 after each epoch; no augmentation in either. Prints images/s of both, the ratio (b)/(a) with its spread, and on a
 tiny network, where it shows, the cost of a step in milliseconds.
 
@@ -56,6 +56,7 @@ def bare(config: Config, data: ImageData) -> float:
     size = config.data.batch_size
     steps = config.trainer.max_epochs * (len(train[1]) // size)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    criterion = torch.nn.CrossEntropyLoss(label_smoothing=config.loss.label_smoothing)
 
     def batch(images: torch.Tensor) -> torch.Tensor:
         return ((images.float() / 255 - mean) / std).contiguous(memory_format=layout)
@@ -67,7 +68,7 @@ def bare(config: Config, data: ImageData) -> float:
         total = 0.0
         for first in range(0, len(order) - size + 1, size):
             index = order[first : first + size]
-            loss = torch.nn.functional.cross_entropy(network(batch(train[0][index])), train[1][index])
+            loss = criterion(network(batch(train[0][index])), train[1][index])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
