@@ -109,7 +109,9 @@ class Classification(L.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The chosen optimiser, and the schedule as a closed form of the step."""
-        optimizer = optimizers.make(self.network, Optimizer.model_validate(self.hparams["optimizer"]))
+        optimizer = optimizers.make(
+            self.network, Optimizer.model_validate(self.hparams["optimizer"]), precision=self.trainer.precision
+        )
         total = int(self.trainer.estimated_stepping_batches)
         epochs = self.trainer.max_epochs or 1
         steps_per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)

@@ -10,9 +10,13 @@ from paperzoo.config.schema import Optimizer
 from paperzoo.norms import is_norm
 
 
-def make(network: nn.Module, choice: Optimizer) -> torch.optim.Optimizer:
-    """Build the chosen optimiser for the parameters that require gradients."""
-    return build(choice, parameter_groups(network, choice))
+def make(network: nn.Module, choice: Optimizer, *, precision: str = "32-true") -> torch.optim.Optimizer:
+    """Build the chosen optimiser for the parameters that require gradients.
+
+    Its fused form, one pass over the memory (``benchmarks/optimizers.py``), except under ``16-mixed``: there it would
+    unscale the gradients itself, after Lightning has clipped them.
+    """
+    return build(choice, parameter_groups(network, choice), fused=precision != "16-mixed")
 
 
 def parameter_groups(network: nn.Module, choice: Optimizer) -> list[dict[str, Any]]:

@@ -34,7 +34,7 @@ class Running:
     def __init__(self, window: int, num_classes: int, device: torch.device) -> None:
         self.top = [k for k in TOP if k == 1 or num_classes > k]
         self.losses = torch.zeros(window, dtype=torch.float64, device=device)
-        self.hits = torch.zeros(len(self.top), dtype=torch.int64, device=device)  # within the window
+        self.hits = torch.zeros(self.top[-1], dtype=torch.int64, device=device)  # at each place of the ranking
         self.counts: list[int] = []  # images of each step in the window
         self.last_finite: float | None = None
         # On one CPU a look at the loss is free, and stops before the weights are spoilt.
@@ -56,9 +56,7 @@ class Running:
             self._check([loss.item()])
         self.losses[len(self.counts)] = loss.detach()
         best = logits.detach().topk(self.top[-1], dim=1).indices  # (B, k)
-        right = best == labels[:, None]
-        for place, k in enumerate(self.top):
-            self.hits[place] += right[:, :k].sum()
+        self.hits += (best == labels[:, None]).sum(0)
         self.counts.append(len(labels))
 
     @property
@@ -72,8 +70,9 @@ class Running:
         Raises:
             NonFiniteLoss: a loss in the window was NaN or infinite, on any rank.
         """
-        losses, hits = self.losses[: len(self.counts)].tolist(), self.hits.tolist()
+        losses, at_place = self.losses[: len(self.counts)].tolist(), self.hits.tolist()
         self._check(losses)
+        hits = [sum(at_place[:k]) for k in self.top]
         window = [float(sum(self.counts)), math.fsum(n * x for n, x in zip(self.counts, losses, strict=True)), *hits]
         window = sum_over_ranks(window, self.losses.device)
         if not math.isfinite(window[1]):  # on another rank
