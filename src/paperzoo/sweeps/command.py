@@ -1,0 +1,46 @@
+"""The command line of one run, as W&B's agent builds it."""
+
+import os
+import re
+from typing import Any
+
+from paperzoo.sweeps.specification import Cell, Sweep
+
+ENV = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
+
+
+def words(cell: Cell) -> list[str]:
+    """``key=value`` for every parameter; W&B formats values as Python does, so that null becomes None."""
+    return [f"{key}={value}" for key, value in cell.items()]
+
+
+def command(sweep: Sweep, cell: Cell, *, interpreter: str = "python", extra: list[str] | None = None) -> list[str]:
+    """The words of the command; ``extra`` come after the parameters."""
+    given = words(cell)
+    expansions: dict[str, list[str]] = {
+        "${env}": ["/usr/bin/env"],
+        "${interpreter}": [interpreter],
+        "${program}": [sweep.program],
+        "${args_no_hyphens}": given,
+        "${args}": [f"--{word}" for word in given],
+        "${args_append_hydra}": [f"+{word}" for word in given],
+        "${args_override_hydra}": [f"++{word}" for word in given],
+    }
+    parts = [str(part) for part in sweep.command]
+    line = [word for part in parts for word in expansions.get(part, [_with_environment(part)])]
+    return line + (extra or [])
+
+
+def _with_environment(part: str) -> str:
+    return ENV.sub(lambda match: os.environ.get(match[1], match[1]), part)
+
+
+def hydra_words(sweep: Sweep, cell: Cell) -> list[str]:
+    """What of the command Hydra sees: the parameters, and fixed words that look like overrides."""
+    line = [str(word) for word in command(sweep, cell, interpreter="python")]
+    return line[line.index(sweep.program) + 1 :] if sweep.program in line else [word for word in line if "=" in word]
+
+
+def label(arm: dict[str, Any]) -> str:
+    """An arm in words, for tables and figures."""
+    return " ".join(words(arm)) or "all runs"
