@@ -23,7 +23,7 @@ from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
 from paperzoo.runs.rank_watch import RankWatch
 from paperzoo.runs.record import Cost, Failure, Record, Result
-from paperzoo.runs.session import INHERITED, Keeper, Session, begin
+from paperzoo.runs.session import INHERITED, Keeper, Session, begin, finished_before
 from paperzoo.tasks.classification import Classification
 from paperzoo.tasks.distributed import wait_for_all
 
@@ -44,6 +44,9 @@ def _train(config: Config) -> Record | None:
     trainer = make_trainer(config)
     display = Display(silent=trainer.global_rank > 0)
     data = load_data(config, rank=trainer.global_rank, ranks=trainer.world_size)
+    if not config.repeat and (done := finished_before(config, data, trainer.world_size)):
+        display.line(f"run {done.id} has finished before, with the same configuration, data and code: repeat=false")
+        return done
     module = make_module(config, data)
     counted = accounting.count(module.network, (data.in_chans, data.image_size, data.image_size))
     session = begin(config, data, trainer, Cost(parameters=counted.parameters, macs=counted.macs))
@@ -82,7 +85,7 @@ def _train(config: Config) -> Record | None:
         display.stop()
         os.environ.pop(INHERITED, None)
         if tracker and session.record:
-            tracker.finish(summary_metrics(session.record), failed=session.record.status != "finished")
+            tracker.finish(session.record.metrics, failed=session.record.status != "finished")
     if session.record:
         _summarise(display, session, session.record)
     return session.record
@@ -207,13 +210,6 @@ def _tested(trainer: L.Trainer, data: ImageData, module: Classification, row: Ma
     metrics = {f"test/{name}": value for name, value in module.results["test"].items()}
     metrics |= {name: value for name, value in row.items() if name.startswith("val/")}
     return Result(epoch=int(row["epoch"]), step=int(row["step"]), metrics=metrics)
-
-
-def summary_metrics(entry: Record) -> dict[str, float]:
-    """Final metrics by name: ``test/top1`` of the last epoch, ``best/test/top1`` of the weights validation chose."""
-    last = entry.results["last"].metrics if "last" in entry.results else {}
-    best = entry.results["best"].metrics if "best" in entry.results else {}
-    return {**last, **{f"best/{name}": value for name, value in best.items()}}
 
 
 def _announce(display: Display, config: Config, data: ImageData, session: Session) -> None:

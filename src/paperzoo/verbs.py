@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from paperzoo.errors import UserError
+from paperzoo.errors import Interrupted, UserError
 
 Handler = Callable[..., int | None]
 
@@ -28,6 +28,9 @@ def run(handler: Handler, usage: str, *, positional: int = 0, defaults: Mapping[
         sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except Interrupted as error:
+        print(f"{error}: the same command goes on", file=sys.stderr)
         code = error.exit_code
     except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,6 +76,17 @@ def whole_number(name: str, text: str, minimum: int = 0) -> int:
     if not (text.isascii() and text.isdecimal()) or int(text) < minimum:
         raise UserError(f"{name}={text}: must be a whole number of at least {minimum}")
     return int(text)
+
+
+def boolean(name: str, text: str) -> bool:
+    """An option's true or false.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if text not in ("true", "false"):
+        raise UserError(f"{name}={text}: must be true or false")
+    return text == "true"
 
 
 def fraction(name: str, text: str) -> float:

@@ -194,6 +194,7 @@ class Config(Node):
     deterministic: bool
     tags: list[str] = []
     resume: str | None = None  # auto, or a run id
+    repeat: bool = True  # false: a finished run of the same identity is not trained again
     dry_run: bool = False  # print what each rank would do, and start nothing
     debug: bool = False
 

@@ -73,11 +73,15 @@ def find(runs_dir: Path, run: str) -> Path:
     return folder
 
 
+def latest_finished(parent: Path) -> Path | None:
+    """The latest finished attempt of an identity."""
+    finished = [number for number in attempts(parent) if _status(parent / str(number)) == "finished"]
+    return parent / str(finished[-1]) if finished else None
+
+
 def _latest(parent: Path) -> Path:
     """The latest finished attempt; where none is finished, the latest."""
-    numbers = attempts(parent)
-    finished = [number for number in numbers if _status(parent / str(number)) == "finished"]
-    return parent / str((finished or numbers or [1])[-1])
+    return latest_finished(parent) or parent / str((attempts(parent) or [1])[-1])
 
 
 def _status(folder: Path) -> str | None:

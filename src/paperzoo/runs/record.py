@@ -122,6 +122,13 @@ class Record(Part):
         return sum(segment.wall_seconds for segment in self.segments)
 
     @property
+    def metrics(self) -> dict[str, float]:
+        """Final metrics: ``test/top1`` of the last epoch, ``best/test/top1`` of the weights that validation chose."""
+        last = self.results["last"].metrics if "last" in self.results else {}
+        best = self.results["best"].metrics if "best" in self.results else {}
+        return {**last, **{f"best/{name}": value for name, value in best.items()}}
+
+    @property
     def started(self) -> str:
         """When the first segment began (ISO 8601, UTC)."""
         return self.segments[0].started

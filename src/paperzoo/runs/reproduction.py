@@ -53,7 +53,7 @@ def as_recorded(entry: Record, paths: Paths, **trainer: Any) -> Config:
         trainer: what the trainer is to do differently; evaluation takes one device.
     """
     plain = dict(entry.config)
-    plain |= {"paths": paths.model_dump(), "logger": {"name": "none"}, "resume": None}
+    plain |= {"paths": paths.model_dump(), "logger": {"name": "none"}, "resume": None, "repeat": True}
     plain["trainer"] = {**plain["trainer"], "threads": entry.determinism.threads, **trainer}
     return load_config(plain)
 

@@ -22,6 +22,7 @@ from paperzoo.runs.record import Cost, DataRecord, Failure, Record, Result
 from paperzoo.tasks.distributed import from_rank_zero
 
 INHERITED = "PAPERZOO_RUN"  # environment variable by which the ranks that Lightning starts learn of the folder
+TOLD = "PAPERZOO_TELL"  # environment variable: a file in which whoever started this process looks for the run's folder
 HEARTBEAT = 30  # seconds
 LOCK = ".lock"
 
@@ -152,7 +153,24 @@ def begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> Se
     os.environ[INHERITED] = place.to_json()
     session = Session(place, _first_record(place, config, key, code, data, trainer, cost), lock)
     session.write()
+    _tell(place.folder)
     return session
+
+
+def finished_before(config: Config, data: ImageData, ranks: int) -> Record | None:
+    """The latest finished run of the identity that ``config`` has, if there is one."""
+    key = identity(config, ranks=ranks, data_fingerprint=data.fingerprint, code=code_of(config))
+    runs_dir = Path(config.paths.runs_dir).resolve()
+    folder = folders.latest_finished(runs_dir / config.model.name / key)
+    if folder is None:
+        return None
+    _tell(folder)
+    return record.read(folder)
+
+
+def _tell(folder: Path) -> None:
+    if os.environ.get(TOLD):
+        record.write_atomically(Path(os.environ[TOLD]), str(folder).encode())
 
 
 def _first_record(

@@ -1,0 +1,220 @@
+"""Local agents: each takes runs from the plan, one after the other, and starts them as W&B's agent would."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from paperzoo.errors import UserError
+from paperzoo.runs import record
+from paperzoo.runs.record import Record
+from paperzoo.sweeps.command import command
+from paperzoo.sweeps.specification import Sweep
+from paperzoo.sweeps.storage import Claim, Plan
+
+LOOK = 0.5  # seconds between two looks at a run
+BEAT = 15.0  # seconds between two signs of life
+GRACE = 30.0  # seconds for a run to save its state after SIGTERM, as W&B's agent gives
+EXTRA = ["resume=auto", "repeat=false"]  # go on with what was interrupted, leave what has finished
+TOLD = "PAPERZOO_TELL"
+
+
+@dataclass
+class Progress:
+    """What the table shows of a run that this process has."""
+
+    claim: Claim
+    started: float = field(default_factory=time.monotonic)
+    epoch: int = 0
+    metric: float | None = None
+
+
+class Agents:
+    """Runs a sweep to its end with some agents in threads of this process, each run a process of its own.
+
+    Args:
+        plan: which runs there are.
+        count: how many run side by side; they share the processor's threads.
+        runs_dir: of the runs; logs, and where each run is, go below ``sweeps/`` in it.
+        max_failures: so many failed runs, and no new one is begun.
+    """
+
+    def __init__(self, plan: Plan, count: int, runs_dir: Path, max_failures: int) -> None:
+        self.plan, self.count, self.max_failures = plan, count, max_failures
+        self.runs_dir = runs_dir.resolve()
+        self.folder = self.runs_dir / "sweeps" / plan.name
+        self.stopping = threading.Event()
+        self.failures = 0
+        self.running: dict[str, Progress] = {}
+        self.errors: list[BaseException] = []
+        self.started = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def run(self, show: Callable[[], None]) -> None:
+        """Work until nothing is left; ``show`` is called in between."""
+        threads = [threading.Thread(target=self._work, name=f"agent {number}") for number in range(self.count)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            show()
+            for thread in threads:
+                thread.join(LOOK / len(threads))
+        show()
+        if self.errors:
+            raise self.errors[0]
+
+    def stop(self) -> None:
+        """End soon: every run saves its state, the plan keeps them for whoever goes on."""
+        self.stopping.set()
+
+    def _work(self) -> None:
+        try:
+            while not self.stopping.is_set() and self.failures < self.max_failures:
+                self.plan.settle()
+                claim = self.plan.claim()
+                if claim:
+                    self._do(claim)
+                elif not self._others_are_busy():
+                    return
+                else:
+                    self.stopping.wait(2 * LOOK)
+        except BaseException as error:
+            self.errors.append(error)
+            self.stop()
+
+    def _others_are_busy(self) -> bool:
+        """Whether a run that another agent does may still be left to us."""
+        return any(not trial.state.is_finished() for trial in self.plan.counted().values())
+
+    def _do(self, claim: Claim) -> None:
+        self.running[claim.key] = Progress(claim)
+        try:
+            self._end(claim, *self._watch(claim, self._start(claim)))
+        finally:
+            self.running.pop(claim.key, None)
+
+    def _file(self, claim: Claim, suffix: str) -> Path:
+        """A file of a run; its number is that of the first trial, so that a take-over finds it."""
+        first = next(trial.number for trial in self.plan.trials() if trial.user_attrs.get("key") == claim.key)
+        return self.folder / f"{first}{suffix}"
+
+    def _start(self, claim: Claim) -> subprocess.Popen[bytes]:
+        told = self._file(claim, ".run")
+        _wait_for_orphan(told)
+        environment = dict(os.environ) | {TOLD: str(told), "RUNS_DIR": str(self.runs_dir)}
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.count)))
+        line = command(self.plan.sweep, claim.cell, interpreter=sys.executable, extra=EXTRA)
+        with self._file(claim, ".log").open("ab") as log:
+            return subprocess.Popen(
+                line,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # a Ctrl-C is for us, and we tell them
+                preexec_fn=_die_with_parent(os.getpid()),
+            )
+
+    def _watch(self, claim: Claim, process: subprocess.Popen[bytes]) -> tuple[int, bool, Record | None]:
+        """Wait for a run. Returns its exit code, whether it was stopped early, and its record."""
+        told, beat, pruned, asked = self._file(claim, ".run"), time.monotonic(), False, None
+        while process.poll() is None:
+            self.stopping.wait(LOOK) if asked is None else time.sleep(LOOK)
+            entry = _record(told)
+            if entry and not pruned and self._is_hopeless(claim, entry):
+                pruned = True
+            if asked is None and (pruned or self.stopping.is_set()):
+                process.send_signal(signal.SIGTERM)
+                asked = time.monotonic()
+            if asked and time.monotonic() - asked > GRACE:
+                process.kill()
+            if time.monotonic() - beat > BEAT:
+                self.plan.beat(claim)
+                beat = time.monotonic()
+        return process.returncode, pruned, _record(told)
+
+    def _is_hopeless(self, claim: Claim, entry: Record) -> bool:
+        """Tell Optuna of new epochs; whether it would stop the run."""
+        progress, metric = self.running[claim.key], self.plan.sweep.metric
+        new = entry.epochs[progress.epoch :]
+        for row in new:
+            progress.epoch = int(row["epoch"])
+            if metric and metric.name in row:
+                progress.metric = float(row[metric.name])
+                claim.trial.report(progress.metric, progress.epoch)
+        return bool(new and self.plan.sweep.early_terminate and claim.trial.should_prune())
+
+    def _end(self, claim: Claim, code: int, pruned: bool, entry: Record | None) -> None:
+        if code == 0 and entry and entry.status == "finished":
+            self.plan.complete(claim, entry.id, _value(self.plan.sweep, entry))
+        elif pruned and entry:
+            self.plan.prune(claim, entry.id)
+        elif self.stopping.is_set():
+            self.plan.release(claim)
+        else:
+            self.failures += 1
+            self.plan.fail(claim, self._reason(claim, code, entry), entry.id if entry else None)
+
+    def _reason(self, claim: Claim, code: int, entry: Record | None) -> str:
+        if entry and entry.failure and code != 2:
+            return entry.failure.message
+        log = self._file(claim, ".log")
+        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        last = lines[-1].removeprefix("error: ") if lines else "it printed nothing"
+        ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        return f"{last} ({ended}; see {log})"
+
+
+def _value(sweep: Sweep, entry: Record) -> float | None:
+    """The sweep's metric of a finished run."""
+    if sweep.metric is None:
+        return None
+    return entry.metrics.get(sweep.metric.name)
+
+
+def _record(told: Path) -> Record | None:
+    """The record of the run that was told of, if it can be read by now."""
+    try:
+        return record.read(Path(told.read_text()))
+    except (OSError, UserError):
+        return None
+
+
+def _wait_for_orphan(told: Path) -> None:
+    """A dead agent's run may still be saving its state; SIGTERM asks it to, if it does not know yet."""
+    entry = _record(told)
+    asked = time.monotonic()
+    while entry and entry.status == "running" and entry.observed_status() == "running":
+        pid = entry.segments[-1].pid
+        patience = time.monotonic() - asked
+        _signal(pid, signal.SIGTERM if patience < GRACE else signal.SIGKILL)
+        time.sleep(LOOK)
+        entry = _record(told)
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _die_with_parent(parent: int) -> Callable[[], None] | None:
+    """On Linux: a run is told to end when the process of its agent is gone."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl: Any = ctypes.CDLL(None).prctl
+
+    def ask() -> None:
+        prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:  # it died before
+            os._exit(1)
+
+    return ask
