@@ -1,6 +1,6 @@
 """Local agents: each takes runs from the plan, one after the other, and starts them as W&B's agent would."""
 
-import ctypes
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from paperzoo.errors import UserError
 from paperzoo.runs import record
 from paperzoo.runs.record import Record
+from paperzoo.sweeps import tied
 from paperzoo.sweeps.command import command
 from paperzoo.sweeps.specification import Sweep
 from paperzoo.sweeps.storage import Claim, Plan
@@ -113,13 +113,12 @@ class Agents:
         line = command(self.plan.sweep, claim.cell, interpreter=sys.executable, extra=EXTRA)
         with self._file(claim, ".log").open("ab") as log:
             return subprocess.Popen(
-                line,
+                [sys.executable, "-S", tied.__file__, str(os.getpid()), *line],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C is for us, and we tell them
-                preexec_fn=_die_with_parent(os.getpid()),
             )
 
     def _watch(self, claim: Claim, process: subprocess.Popen[bytes]) -> tuple[int, bool, Record | None]:
@@ -200,21 +199,5 @@ def _wait_for_orphan(told: Path) -> None:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
-
-
-def _die_with_parent(parent: int) -> Callable[[], None] | None:
-    """On Linux: a run is told to end when the process of its agent is gone."""
-    if not sys.platform.startswith("linux"):
-        return None
-    prctl: Any = ctypes.CDLL(None).prctl
-
-    def ask() -> None:
-        prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before
-            os._exit(1)
-
-    return ask

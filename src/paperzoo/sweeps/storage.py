@@ -7,6 +7,7 @@ make two trials of a key, of which the lowest number counts: no lock is needed, 
 
 import hashlib
 import json
+import math
 import os
 import socket
 import time
@@ -99,7 +100,7 @@ class Plan:
         for key, trial in counted.items():
             if trial.state == TrialState.FAIL and trial.user_attrs.get("outcome", "lost") == "lost":
                 self._enqueue(key, trial)
-        return [key for trial in lost if (key := _key(trial))]
+        return [taken for trial in lost if (taken := _key(trial))]
 
     def retry_failed(self) -> int:
         """Enqueue again what failed by itself."""
@@ -136,11 +137,12 @@ class Plan:
     def complete(self, claim: Claim, run: str, value: float | None) -> None:
         """The run has finished."""
         claim.trial.set_user_attr("run", run)
-        if value is None or value != value:
-            reason = f"{run} has no {self.sweep.metric.name}" if self.sweep.metric else "no metric"
-            self._fail(claim.trial.number, "failed", reason) if self.sweep.metric else self._tell(claim, 0.0)
-            return
-        self._tell(claim, value)
+        if self.sweep.metric is None:
+            self._tell(claim, 0.0)
+        elif value is None or math.isnan(value):
+            self._fail(claim.trial.number, "failed", f"{run} has no {self.sweep.metric.name}")
+        else:
+            self._tell(claim, value)
 
     def prune(self, claim: Claim, run: str) -> None:
         """The run was stopped early."""
@@ -161,10 +163,10 @@ class Plan:
         self.study.tell(claim.trial.number, value, skip_if_finished=True)
 
     def _fail(self, number: int, outcome: Outcome, reason: str) -> None:
-        identity = self.trials()[number]._trial_id
-        if not identity_is_finished(self.trials()[number]):
-            self.storage.set_trial_user_attr(identity, "outcome", outcome)
-            self.storage.set_trial_user_attr(identity, "reason", reason)
+        trial = self.trials()[number]
+        if not trial.state.is_finished():
+            self.storage.set_trial_user_attr(trial._trial_id, "outcome", outcome)
+            self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _enqueue(self, key: str, before: FrozenTrial | None) -> None:
@@ -191,11 +193,6 @@ class Plan:
         if agent["host"] != socket.gethostname():
             return time.time() - float(trial.user_attrs.get("beat", 0)) > SILENT_AFTER
         return not _is_alive(agent["pid"], agent["started"])
-
-
-def identity_is_finished(trial: FrozenTrial) -> bool:
-    """Whether its end has been told."""
-    return trial.state.is_finished()
 
 
 def _is_alive(pid: int, started: float) -> bool:

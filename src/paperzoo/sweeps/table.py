@@ -2,6 +2,7 @@
 
 import time
 
+from optuna.trial import FrozenTrial
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
@@ -10,6 +11,7 @@ from rich.text import Text
 from paperzoo.sweeps.agents import Agents
 from paperzoo.sweeps.command import label
 from paperzoo.sweeps.search import cell_of
+from paperzoo.sweeps.specification import Cell
 from paperzoo.sweeps.storage import Plan
 
 SHOWN = 8  # of the runs that have ended
@@ -62,14 +64,18 @@ class SweepTable:
         best = self._best(counted)
         return ", ".join(part for part in (*parts, best, self._time_left(done, states.count("FAIL"))) if part)
 
-    def _best(self, counted: list) -> str:  # type: ignore[type-arg]
+    def _best(self, counted: list[FrozenTrial]) -> str:
         metric = self.plan.sweep.metric
-        values = [(trial.value, trial) for trial in counted if trial.state.name == "COMPLETE"]
+        values = [
+            (trial.value, trial.user_attrs.get("run", "?"))
+            for trial in counted
+            if trial.state.name == "COMPLETE" and trial.value is not None
+        ]
         if not metric or not values:
             return ""
         choose = max if metric.goal == "maximize" else min
-        value, trial = choose(values, key=lambda pair: pair[0])
-        return f"best {metric.name} {value:.4g} ({trial.user_attrs.get('run', '?')})"
+        value, run = choose(values, key=lambda pair: pair[0])
+        return f"best {metric.name} {value:.4g} ({run})"
 
     def _time_left(self, done: int, failed: int) -> str:
         lasted = [
@@ -82,12 +88,12 @@ class SweepTable:
         left = (self.plan.planned - done - failed) * sum(lasted) / len(lasted) / self.agents.count
         return f"about {left / 60:.0f} min left" if left >= 90 else f"about {max(left, 0):.0f} s left"
 
-    def _table(self, ended: list) -> Table:  # type: ignore[type-arg]
+    def _table(self, ended: list[FrozenTrial]) -> Table:
         table = Table(title=self.plan.sweep.name, title_justify="left", box=None, pad_edge=False)
         metric = self.plan.sweep.metric.name if self.plan.sweep.metric else ""
         for heading in ("run", "state", metric, "epoch", "time"):
             table.add_column(heading, justify="left" if heading in ("run", "state") else "right")
-        for trial in sorted(ended, key=lambda trial: trial.datetime_complete)[-SHOWN:]:
+        for trial in sorted(ended, key=lambda trial: str(trial.datetime_complete))[-SHOWN:]:
             table.add_row(*self._cells(trial))
         for progress in list(self.agents.running.values()):
             seconds = time.monotonic() - progress.started
@@ -95,19 +101,19 @@ class SweepTable:
             table.add_row(self._label(progress.claim.cell), "running", value, str(progress.epoch), f"{seconds:.0f} s")
         return table
 
-    def _cells(self, trial) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
+    def _cells(self, trial: FrozenTrial) -> tuple[str, ...]:
         state = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}[trial.state.name]
         value = f"{trial.value:.4g}" if trial.value is not None and trial.state.name == "COMPLETE" else ""
         seconds = f"{trial.duration.total_seconds():.0f} s" if trial.duration else ""
         cell = self.plan.cells.get(trial.user_attrs["key"]) or cell_of(self.plan.sweep, trial.params)
         return self._label(cell), state, value, str(trial.last_step or ""), seconds
 
-    def _line(self, trial) -> str:  # type: ignore[no-untyped-def]
+    def _line(self, trial: FrozenTrial) -> str:
         name, state, value, _, seconds = self._cells(trial)
         metric = f" {self.plan.sweep.metric.name} {value}" if self.plan.sweep.metric and value else ""
         reason = f": {trial.user_attrs.get('reason', '')}" if state == "failed" else ""
         return f"{state:8} {name}{metric} {seconds}{reason}"
 
-    def _label(self, cell: dict) -> str:  # type: ignore[type-arg]
+    def _label(self, cell: Cell) -> str:
         varying = [key for key in cell if key == "seed" or key in self.plan.sweep.varying]
         return label({key: cell[key] for key in varying})
