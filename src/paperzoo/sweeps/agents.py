@@ -51,6 +51,7 @@ class Agents:
         self.runs_dir = runs_dir.resolve()
         self.folder = self.runs_dir / "sweeps" / plan.name
         self.stopping = threading.Event()
+        self.turn = threading.Lock()
         self.failures = 0
         self.running: dict[str, Progress] = {}
         self.errors: list[BaseException] = []
@@ -77,8 +78,9 @@ class Agents:
     def _work(self) -> None:
         try:
             while not self.stopping.is_set() and self.failures < self.max_failures:
-                self.plan.settle()
-                claim = self.plan.claim()
+                with self.turn:  # one after the other, agents of one process do not get in each other's way
+                    self.plan.settle()
+                    claim = self.plan.claim()
                 if claim:
                     self._do(claim)
                 elif not self._others_are_busy():
@@ -147,7 +149,7 @@ class Agents:
             progress.epoch = int(row["epoch"])
             if metric and metric.name in row:
                 progress.metric = float(row[metric.name])
-                claim.trial.report(progress.metric, progress.epoch)
+                self.plan.report(claim, progress.metric, progress.epoch)
         return bool(new and self.plan.sweep.early_terminate and claim.trial.should_prune())
 
     def _end(self, claim: Claim, code: int, pruned: bool, entry: Record | None) -> None:

@@ -5,6 +5,7 @@ An agent that dies leaves its trial running; another gives it up and enqueues th
 make two trials of a key, of which the lowest number counts: no lock is needed, on any database.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -18,6 +19,7 @@ from typing import Any, Literal
 
 import optuna
 import psutil
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from paperzoo.errors import UserError
@@ -25,6 +27,7 @@ from paperzoo.sweeps.search import cell_of, space
 from paperzoo.sweeps.specification import Cell, Sweep
 
 SILENT_AFTER = 120.0  # seconds without a sign from an agent on another host
+TOO_LATE = contextlib.suppress(UpdateFinishedTrialError)  # others took this agent for dead; the trial is not its own
 LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 # Why a trial failed: the run itself, its agent (to be taken over), or nothing was left to do.
 Outcome = Literal["failed", "lost", "surplus"]
@@ -115,7 +118,10 @@ class Plan:
             waiting = self.study.get_trials(False, (TrialState.WAITING,))
             if not waiting and (self.cells or self._is_full()):
                 return None
-            trial = self.study.ask(space(self.sweep))
+            try:
+                trial = self.study.ask(space(self.sweep))
+            except UpdateFinishedTrialError:  # what was waiting is over by now
+                continue
             trial.set_user_attr("agent", self.me)
             trial.set_user_attr("beat", time.time())
             key = trial.user_attrs.get("key")
@@ -132,39 +138,45 @@ class Plan:
 
     def beat(self, claim: Claim) -> None:
         """A sign of life."""
-        claim.trial.set_user_attr("beat", time.time())
+        with TOO_LATE:
+            claim.trial.set_user_attr("beat", time.time())
+
+    def report(self, claim: Claim, value: float, epoch: int) -> None:
+        """The metric after an epoch."""
+        with TOO_LATE:
+            claim.trial.report(value, epoch)
 
     def complete(self, claim: Claim, run: str, value: float | None) -> None:
         """The run has finished."""
-        claim.trial.set_user_attr("run", run)
-        if self.sweep.metric is None:
-            self._tell(claim, 0.0)
-        elif value is None or math.isnan(value):
-            self._fail(claim.trial.number, "failed", f"{run} has no {self.sweep.metric.name}")
-        else:
-            self._tell(claim, value)
+        if self.sweep.metric and (value is None or math.isnan(value)):
+            self.fail(claim, f"{run} has no {self.sweep.metric.name}", run)
+            return
+        with TOO_LATE:
+            claim.trial.set_user_attr("run", run)
+            self.study.tell(claim.trial.number, 0.0 if value is None else value, skip_if_finished=True)
 
     def prune(self, claim: Claim, run: str) -> None:
         """The run was stopped early."""
-        claim.trial.set_user_attr("run", run)
-        self.study.tell(claim.trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+        with TOO_LATE:
+            claim.trial.set_user_attr("run", run)
+            self.study.tell(claim.trial.number, state=TrialState.PRUNED, skip_if_finished=True)
 
     def fail(self, claim: Claim, reason: str, run: str | None = None) -> None:
         """The run failed by itself."""
-        if run:
-            claim.trial.set_user_attr("run", run)
-        self._fail(claim.trial.number, "failed", reason)
+        with TOO_LATE:
+            if run:
+                claim.trial.set_user_attr("run", run)
+            self._fail(claim.trial.number, "failed", reason)
 
     def release(self, claim: Claim) -> None:
         """The agent stops before the run has ended; whoever comes next goes on with it."""
         self._fail(claim.trial.number, "lost", "its agent stopped")
 
-    def _tell(self, claim: Claim, value: float) -> None:
-        self.study.tell(claim.trial.number, value, skip_if_finished=True)
-
     def _fail(self, number: int, outcome: Outcome, reason: str) -> None:
         trial = self.trials()[number]
-        if not trial.state.is_finished():
+        if trial.state.is_finished():
+            return
+        with TOO_LATE:
             self.storage.set_trial_user_attr(trial._trial_id, "outcome", outcome)
             self.storage.set_trial_user_attr(trial._trial_id, "reason", reason)
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
@@ -189,7 +201,8 @@ class Plan:
     def _is_dead(self, trial: FrozenTrial) -> bool:
         agent = trial.user_attrs.get("agent")
         if agent is None:  # died between two writes, or is between them now
-            return trial.datetime_start is not None and time.time() - trial.datetime_start.timestamp() > 10
+            started = trial.datetime_start
+            return started is not None and time.time() - started.timestamp() > SILENT_AFTER
         if agent["host"] != socket.gethostname():
             return time.time() - float(trial.user_attrs.get("beat", 0)) > SILENT_AFTER
         return not _is_alive(agent["pid"], agent["started"])
@@ -227,10 +240,10 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         arguments = {"connect_args": {"timeout": 60}}
-    if url.startswith("postgresql://"):
-        url = url.replace("postgresql://", "postgresql+psycopg://", 1)
     try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+        storage = optuna.storages.RDBStorage(
+            url.replace("postgresql://", "postgresql+psycopg://", 1), engine_kwargs=arguments
+        )
     except (ArgumentError, NoSuchModuleError):
         raise UserError(f"storage={url}: must be sqlite:///<file> or postgresql://<user>@<host>/<database>") from None
     except (ImportError, ModuleNotFoundError) as error:
@@ -238,6 +251,24 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     except (SQLAlchemyError, OSError) as error:
         first = str(getattr(error, "orig", error)).strip().splitlines()[0]
         raise UserError(f"storage={url}: cannot be reached ({first})") from None
+    if url.startswith("sqlite:"):
+        _lock_first(storage.engine)
+    return storage
+
+
+def _lock_first(engine: Any) -> None:
+    """SQLite knows no SELECT ... FOR UPDATE, by which Optuna gives a trial to one agent alone: lock on BEGIN instead."""
+    from sqlalchemy import event
+
+    @event.listens_for(engine, "connect")
+    def _(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver would begin by itself, without a lock
+
+    @event.listens_for(engine, "begin")
+    def _(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # what is open was opened without
 
 
 def _digest(sweep: Sweep) -> str:

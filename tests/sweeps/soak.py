@@ -1,0 +1,95 @@
+"""The kill test of sweeps: SIGKILL the sweep at random moments, start it again, and count.
+
+    python tests/sweeps/soak.py [kills=10] [agents=2] [seed=0] [storage=]
+
+In the end exactly the planned runs must have finished, none twice, none lost. Prints where each kill struck.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from paperzoo.runs import folders, record
+from paperzoo.sweeps.specification import read
+from paperzoo.sweeps.storage import Plan, runs_of
+
+ROOT = Path(__file__).parents[2]
+SWEEP = """
+program: src/train.py
+method: grid
+metric: {name: test/top1, goal: maximize}
+parameters:
+  model: {value: resnet}
+  model.width: {values: [2, 4]}
+  seed: {values: [0, 1, 2, 3]}
+  logger: {value: none}
+  data.limit_train: {value: 640}
+  data.image_size: {value: 8}
+  trainer.max_epochs: {value: 4}
+  checkpoint.every_steps: {value: 5}
+command: ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
+"""
+
+
+def kill_and_restart(folder: Path, kills: int, agents: int, seed: int, url: str | None = None) -> list[str]:
+    """Run the sweep with so many kills. Returns what is wrong in the end: nothing, one hopes."""
+    path, runs, chance = folder / "killed.yaml", folder / "runs", random.Random(seed)
+    path.write_text(SWEEP)
+    url = url or f"sqlite:///{runs / 'sweeps' / 'killed.db'}"
+    line = [sys.executable, "src/sweep.py", str(path), f"agents={agents}", f"runs_dir={runs}", f"storage={url}"]
+    struck = 0
+    while struck < kills:
+        process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        try:
+            process.wait(timeout=chance.uniform(1, 20))
+            break  # done before the next kill
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            struck += 1
+        if chance.random() < 0.5:
+            time.sleep(chance.uniform(0, 2))
+    subprocess.run(line, cwd=ROOT, check=True)
+    return [*([] if struck == kills else [f"only {struck} of {kills} kills struck"]), *_wrong(path, runs, url)]
+
+
+def _wrong(path: Path, runs: Path, url: str) -> list[str]:
+    sweep = read(path)
+    plan = Plan(sweep, path.stem, url)
+    states = Counter(trial.state.name for trial in plan.counted().values())
+    finished = Counter(
+        entry.identity
+        for folder in folders.all_folders(runs)
+        if (folder / record.FILE).is_file() and (entry := record.read(folder)).status == "finished"
+    )
+    planned, told = len(sweep.cells()), runs_of(plan)
+    problems = []
+    if states != {"COMPLETE": planned}:
+        problems.append(f"planned {planned}, the plan has {dict(states)}")
+    if len(finished) != planned or set(finished.values()) != {1}:
+        problems.append(f"planned {planned}, finished runs by identity: {dict(finished)}")
+    if [cell for cell, _ in told] != sweep.cells() or len({run for _, run in told}) != planned:
+        problems.append(f"cells and runs do not belong together: {told}")
+    return problems
+
+
+if __name__ == "__main__":
+    given = dict(word.split("=", 1) for word in sys.argv[1:])
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        found = kill_and_restart(
+            Path(name),
+            int(given.get("kills", 10)),
+            int(given.get("agents", 2)),
+            int(given.get("seed", 0)),
+            given.get("storage"),
+        )
+    print("\n".join(found) or "exactly the planned runs, none twice, none lost")
+    print(f"{time.monotonic() - started:.0f} s")
+    sys.exit(bool(found))
