@@ -37,13 +37,16 @@ test: $(READY) ## run the tests; make test ARGS="tests/data -k crop"
 soak: $(READY) ## kill and resume runs 200 times on one rank and on two, and compare (about 20 minutes)
 	@$(BIN)/python tests/runs/soak.py trials=200 ranks=1 && $(BIN)/python tests/runs/soak.py trials=200 ranks=2 norm=sync_batch
 
-check: lint types contracts ## lint, types and import contracts
+check: lint types contracts sweeps ## lint, types, import contracts, sweep files
 
 lint: $(READY) ## ruff: lint and format
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 types: $(READY) ## mypy on the package
 	@$(BIN)/mypy
+
+sweeps: $(READY) ## check the sweep files for what W&B or Hydra would misunderstand
+	@$(BIN)/python -m paperzoo.sweeps.lint
 
 contracts: $(READY) ## import contracts: the import graph is the citation graph
 	@$(BIN)/lint-imports

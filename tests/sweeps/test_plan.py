@@ -2,9 +2,11 @@
 
 import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import postgres
 import pytest
 
 from paperzoo.errors import UserError
@@ -28,6 +30,16 @@ def url(folder: Path) -> str:
     return f"sqlite:///{folder / 'plan.db'}"
 
 
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    """A PostgreSQL server."""
+    programs = postgres.tools()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
+    with postgres.server(programs) as address:
+        yield address
+
+
 def die(plan: Plan) -> None:
     """What other agents see of a dead one."""
     plan.me["pid"], plan.me["started"] = 2**22 + 1, 0.0
@@ -35,7 +47,15 @@ def die(plan: Plan) -> None:
 
 @pytest.mark.parametrize("workers", [1, 4])
 def test_every_run_of_a_grid_is_claimed_once(tmp_path: Path, workers: int) -> None:
-    plans = [Plan(sweep(), "x", url(tmp_path)) for _ in range(workers)]
+    claims_once([Plan(sweep(), "x", url(tmp_path)) for _ in range(workers)])
+
+
+def test_every_run_is_claimed_once_on_postgresql(database: str) -> None:
+    claims_once([Plan(sweep(), "x", database) for _ in range(4)])
+
+
+def claims_once(plans: list[Plan]) -> None:
+    """Agents at the same plan: none takes what another has."""
     claimed: list[str] = []
 
     def work(plan: Plan) -> None:
@@ -67,6 +87,16 @@ def test_the_run_of_a_dead_agent_is_taken_over(tmp_path: Path) -> None:
     assert sorted(keys) == sorted(alive.cells)
     dead.complete(lost, "late", 1.0)  # it was not dead, only silent: its word comes too late
     assert alive.counted()[lost.key].state.name == "RUNNING"
+
+
+def test_the_run_of_a_dead_agent_is_taken_over_on_postgresql(database: str) -> None:
+    there, here = Plan(sweep(), "y", database), Plan(sweep(), "y", database)
+    there.me["host"] = "elsewhere"
+    there.settle()
+    claim = there.claim()
+    assert claim
+    claim.trial.set_user_attr("beat", 0.0)
+    assert here.settle() == [claim.key]
 
 
 def test_the_run_of_a_live_agent_is_left(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Sweep files: W&B's format as W&B reads it, and mistakes that are one line."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -147,9 +148,9 @@ QUANTILES = [
     ({"min": 1, "max": 4}, [1, 2, 3, 4, 4], None),
     ({"min": 0.0, "max": 4.0}, None, stats.uniform(0, 4)),
     ({"min": 1e-4, "max": 1e-1, "distribution": "log_uniform_values"}, None, stats.loguniform(1e-4, 1e-1)),
-    ({"min": -9.0, "max": -2.0, "distribution": "log_uniform"}, None, stats.loguniform(2.718281828459045**-9, 2.718281828459045**-2)),
+    ({"min": -9.0, "max": -2.0, "distribution": "log_uniform"}, None, stats.loguniform(math.exp(-9), math.exp(-2))),
     ({"mu": 1.0, "sigma": 2.0}, None, stats.norm(1, 2)),
-    ({"mu": 1.0, "sigma": 2.0, "distribution": "log_normal"}, None, stats.lognorm(2, scale=2.718281828459045)),
+    ({"mu": 1.0, "sigma": 2.0, "distribution": "log_normal"}, None, stats.lognorm(2, scale=math.e)),
 ]  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from paperzoo.sweeps.search import cell_of, space
 from paperzoo.sweeps.specification import Cell, Sweep
 
 SILENT_AFTER = 120.0  # seconds without a sign from an agent on another host
+EPOCHS = "trainer.max_epochs"
 TOO_LATE = contextlib.suppress(UpdateFinishedTrialError)  # others took this agent for dead; the trial is not its own
 LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 # Why a trial failed: the run itself, its agent (to be taken over), or nothing was left to do.
@@ -257,7 +258,7 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
 
 
 def _lock_first(engine: Any) -> None:
-    """SQLite knows no SELECT ... FOR UPDATE, by which Optuna gives a trial to one agent alone: lock on BEGIN instead."""
+    """SQLite knows no SELECT ... FOR UPDATE, by which Optuna gives a trial to one agent alone: lock on BEGIN."""
     from sqlalchemy import event
 
     @event.listens_for(engine, "connect")
@@ -288,8 +289,12 @@ def _pruner(sweep: Sweep) -> optuna.pruners.BasePruner:
     stop = sweep.early_terminate
     if stop is None:
         return optuna.pruners.NopPruner()
+    epochs = sweep.parameters.get(EPOCHS)
+    known = epochs.value if epochs and isinstance(epochs.value, int) else None
     return optuna.pruners.HyperbandPruner(
-        min_resource=stop.first_bracket, max_resource=stop.max_iter or "auto", reduction_factor=max(2, round(stop.eta))
+        min_resource=stop.first_bracket,
+        max_resource=stop.max_iter or known or "auto",
+        reduction_factor=max(2, round(stop.eta)),
     )
 
 

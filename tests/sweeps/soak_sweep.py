@@ -1,6 +1,6 @@
 """The kill test of sweeps: SIGKILL the sweep at random moments, start it again, and count.
 
-    python tests/sweeps/soak.py [kills=10] [agents=2] [seed=0] [storage=]
+    python tests/sweeps/soak_sweep.py [kills=10] [agents=2] [seed=0] [storage=]
 
 In the end exactly the planned runs must have finished, none twice, none lost. Prints where each kill struck.
 """
@@ -37,10 +37,12 @@ command: ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"]
 """
 
 
-def kill_and_restart(folder: Path, kills: int, agents: int, seed: int, url: str | None = None) -> list[str]:
+def kill_and_restart(
+    folder: Path, kills: int, agents: int, seed: int, cells: int = 8, url: str | None = None
+) -> list[str]:
     """Run the sweep with so many kills. Returns what is wrong in the end: nothing, one hopes."""
     path, runs, chance = folder / "killed.yaml", folder / "runs", random.Random(seed)
-    path.write_text(SWEEP)
+    path.write_text(SWEEP + f"run_cap: {cells}\n")
     url = url or f"sqlite:///{runs / 'sweeps' / 'killed.db'}"
     line = [sys.executable, "src/sweep.py", str(path), f"agents={agents}", f"runs_dir={runs}", f"storage={url}"]
     struck = 0
@@ -88,7 +90,7 @@ if __name__ == "__main__":
             int(given.get("kills", 10)),
             int(given.get("agents", 2)),
             int(given.get("seed", 0)),
-            given.get("storage"),
+            url=given.get("storage"),
         )
     print("\n".join(found) or "exactly the planned runs, none twice, none lost")
     print(f"{time.monotonic() - started:.0f} s")

@@ -1,0 +1,173 @@
+"""``python src/sweep.py``: agents, their runs, and what happens when something goes wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soak_sweep
+import yaml
+
+from paperzoo.runs import folders, record
+from paperzoo.sweeps.specification import read
+from paperzoo.sweeps.storage import Plan, runs_of
+
+ROOT = Path(__file__).parents[2]
+PLAIN: dict[str, Any] = {
+    "program": "tests/sweeps/quick.py",
+    "method": "grid",
+    "metric": {"name": "val/top1", "goal": "maximize"},
+    "parameters": {
+        "model": {"value": "resnet"},
+        "optimizer.lr": {"values": [0.1, 0.2]},
+        "seed": {"values": [0, 1, 2]},
+        "trainer.max_epochs": {"value": 3},
+    },
+    "command": ["${env}", "${interpreter}", "${program}", "${args_no_hyphens}"],
+}
+
+
+class Case:
+    """A sweep file and its runs in a folder of their own."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.path, self.runs = folder / "question.yaml", folder / "runs"
+        parameters = PLAIN["parameters"] | changes.pop("parameters", {})
+        self.path.write_text(yaml.safe_dump(PLAIN | changes | {"parameters": parameters}))
+
+    def line(self, *words: str) -> list[str]:
+        """The command."""
+        return [sys.executable, "src/sweep.py", str(self.path), f"runs_dir={self.runs}", *words]
+
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end."""
+        return subprocess.run(self.line(*words), cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+    @property
+    def plan(self) -> Plan:
+        """As it stands in the storage."""
+        return Plan(read(self.path), "question", f"sqlite:///{self.runs / 'sweeps' / 'question.db'}")
+
+    def finished(self) -> list[str]:
+        """The ids of all finished runs."""
+        return sorted(entry.id for entry in self.records() if entry.status == "finished")
+
+    def records(self) -> list[record.Record]:
+        """Of all runs that have one by now."""
+        there = [folder for folder in folders.all_folders(self.runs) if (folder / record.FILE).exists()]
+        return [record.read(folder) for folder in there]
+
+
+def test_a_sweep_runs_to_its_end_and_again_does_nothing(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    done = case.run("agents=2")
+    assert done.returncode == 0, done.stderr
+    assert "6 of 6 done, best val/top1 0.6 (" in done.stdout
+    assert len(case.finished()) == 6
+    assert sorted(run for _, run in runs_of(case.plan)) == case.finished()
+    again = case.run()
+    assert again.returncode == 0
+    assert len(case.finished()) == 6
+
+
+def test_a_finished_identity_is_not_run_again_by_another_sweep(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    case.run("agents=2")
+    other = Case(tmp_path, parameters={"seed": {"values": [0, 1, 2, 3]}})
+    other.path = other.path.rename(tmp_path / "other.yaml")
+    assert other.run("agents=2").returncode == 0
+    assert len(case.finished()) == 8
+
+
+def test_a_failed_run_is_recorded_with_its_reason_and_the_others_go_on(tmp_path: Path) -> None:
+    case = Case(tmp_path, parameters={"optimizer.lr": {"values": [0.1, 2.0, 20.0]}, "seed": {"values": [0, 1]}})
+    done = case.run("agents=2")
+    assert done.returncode == 1
+    assert "failed   optimizer.lr=2.0 seed=0" in done.stdout
+    assert "the loss became nan" in done.stdout
+    reasons = [trial.user_attrs.get("reason", "") for trial in case.plan.counted().values()]
+    assert reasons[:4] == ["", "", "the loss became nan", "the loss became nan"]
+    assert reasons[4].startswith("no record was made (exit code 1; see ")
+    assert "2 of 6 done, 4 failed" in done.stdout
+
+
+def test_so_many_failures_stop_the_sweep(tmp_path: Path) -> None:
+    case = Case(tmp_path, parameters={"optimizer.lr": {"values": [2.0, 0.1]}})
+    done = case.run("max_failures=2")
+    assert done.returncode == 1
+    assert "stopped: 2 runs failed (max_failures=2); retry_failed=true tries them again" in done.stdout
+    assert case.finished() == []
+    assert [trial.state.name for trial in case.plan.counted().values()].count("WAITING") == 4
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_all_consistent_and_the_same_command_goes_on(tmp_path: Path, number: int, code: int) -> None:
+    case = Case(tmp_path, parameters={"trainer.max_epochs": {"value": 8}})
+    process = subprocess.Popen(case.line("agents=2"), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: any(entry.epochs for entry in case.records()))
+    os.kill(process.pid, number)
+    assert process.wait(30) == code
+    assert process.stderr
+    assert "the same command goes on" in process.stderr.read()
+    assert {entry.status for entry in case.records()} <= {"interrupted", "finished"}
+    assert not [trial for trial in case.plan.trials() if trial.state.name == "RUNNING"]
+    assert case.run("agents=2").returncode == 0
+    assert len(case.finished()) == 6
+    assert len(list(folders.all_folders(case.runs))) == 6  # what was interrupted went on, in its own folder
+
+
+def test_a_killed_sweep_takes_its_runs_with_it_and_they_go_on(tmp_path: Path) -> None:
+    case = Case(tmp_path, parameters={"trainer.max_epochs": {"value": 8}})
+    process = subprocess.Popen(case.line("agents=2"), cwd=ROOT)
+    wait_for(lambda: any(entry.epochs for entry in case.records()))
+    process.kill()
+    process.wait()
+    wait_for(lambda: all(entry.status != "running" for entry in case.records()))
+    assert case.run("agents=2").returncode == 0
+    assert len(case.finished()) == 6
+    assert len(list(folders.all_folders(case.runs))) == 6
+
+
+def test_hyperband_stops_a_run_through_its_agent(tmp_path: Path) -> None:
+    case = Case(
+        tmp_path,
+        early_terminate={"type": "hyperband", "min_iter": 1, "eta": 2},
+        parameters={
+            "optimizer.lr": {"values": [0.9, 0.06, 0.05, 0.04, 0.03, 0.02, 0.01]},
+            "seed": {"value": 0},
+            "trainer.max_epochs": {"value": 8},
+        },
+    )
+    done = case.run()
+    assert done.returncode == 0
+    states = [trial.state.name for trial in case.plan.counted().values()]
+    assert states[0] == "COMPLETE"
+    assert "PRUNED" in states
+    assert "stopped early" in done.stdout
+
+
+def test_two_processes_share_a_sweep(tmp_path: Path) -> None:
+    case = Case(tmp_path)
+    both = [subprocess.Popen(case.line(), cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(120) for process in both] == [0, 0]
+    assert len(case.finished()) == 6
+    assert len(list(folders.all_folders(case.runs))) == 6
+    hosts = {trial.user_attrs["agent"]["pid"] for trial in case.plan.counted().values()}
+    assert len(hosts) == 2
+
+
+def test_real_runs_survive_kills_of_the_sweep(tmp_path: Path) -> None:
+    """Ten kills of eight runs: python tests/sweeps/soak_sweep.py."""
+    assert soak_sweep.kill_and_restart(tmp_path, kills=2, agents=2, seed=3, cells=4) == []
+
+
+def wait_for(condition: Any, seconds: float = 60) -> None:
+    """Look until it holds."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
