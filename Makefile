@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 WORKERS ?= auto
 
-.PHONY: help setup train test soak lint types contracts check lock benchmarks clean
+.PHONY: help setup train test soak lint types contracts sweeps check lock benchmarks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
