@@ -25,6 +25,10 @@ def ranks():
 def _as_it_was():
     """Global state that a run sets."""
     before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    variable = os.environ.get("OMP_NUM_THREADS")
     yield
+    os.environ.pop("OMP_NUM_THREADS", None)
+    if variable is not None:
+        os.environ["OMP_NUM_THREADS"] = variable
     torch.set_num_threads(before[0])
     torch.use_deterministic_algorithms(before[1])

@@ -28,7 +28,12 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     """
     folder = folders.find(Path(choice.paths.runs_dir), choice.run)
     entry = record.read(folder)
-    config = as_recorded(entry, choice.paths, **_one_device(entry, choice))
+    config = as_recorded(
+        entry,
+        choice.paths,
+        trainer=_one_device(entry, choice),
+        model={"checkpoint": None},  # the run's own weights are loaded, the published ones need not be there
+    )
     trainer = make_trainer(config)
     data = load_data(config)
     if data.fingerprint != entry.data.fingerprint:

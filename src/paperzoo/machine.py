@@ -62,6 +62,8 @@ def make_trainer(config: Config) -> L.Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the data module gives each rank its part
     )
+    # With max_steps Lightning (2.6.6) takes a state of an epoch's end for one within it, and ends the epoch again.
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy) and strategy.cluster_environment.creates_processes_externally:  # type: ignore[union-attr]
         strategy.setup_environment()  # so that rank 0 can tell the others the run folder
@@ -70,12 +72,25 @@ def make_trainer(config: Config) -> L.Trainer:
 
 def set_flags(config: Config) -> None:
     """Threads and determinism of this process."""
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
+    _set_threads(config.trainer)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Deterministic algorithms fill fresh memory by default, to find reads of it: a debugging aid that costs time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+def set_threads(number: int) -> None:
+    """Threads of this process; the variable keeps Lightning from choosing others when it starts ranks."""
+    torch.set_num_threads(number)
+    os.environ["OMP_NUM_THREADS"] = str(number)
+
+
+def _set_threads(choice: Trainer) -> None:
+    """As told; else torch's own choice, which several ranks on one machine share."""
+    if choice.threads:
+        set_threads(choice.threads)
+    elif choice.devices > 1 and "OMP_NUM_THREADS" not in os.environ:
+        set_threads(max(1, torch.get_num_threads() // choice.devices))
 
 
 def use_channels_last(choice: Trainer) -> bool:

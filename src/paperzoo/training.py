@@ -14,7 +14,7 @@ from paperzoo.config.schema import Config, Model
 from paperzoo.data.module import ImageData
 from paperzoo.display import Display
 from paperzoo.errors import Interrupted, RunError, UserError
-from paperzoo.machine import make_trainer, use_channels_last
+from paperzoo.machine import make_trainer, set_threads, use_channels_last
 from paperzoo.networks import official
 from paperzoo.norms.ratios import NormRatios, layers_with_ratios
 from paperzoo.runs import checkpoints, compare, folders, random_state, record
@@ -50,6 +50,8 @@ def _train(config: Config) -> Record | None:
     module = make_module(config, data)
     counted = accounting.count(module.network, (data.in_chans, data.image_size, data.image_size))
     session = begin(config, data, trainer, Cost(parameters=counted.parameters, macs=counted.macs))
+    if session.threads:
+        set_threads(session.threads)  # those that the run began with: others round otherwise
     tracker = None
     watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
@@ -113,6 +115,8 @@ def make_module(config: Config, data: ImageData) -> Classification:
     )
     if config.model.checkpoint:
         load_official(module, config.model)
+    if config.trainer.precision == "64-true":
+        module.network.double()  # before a state is loaded: Lightning would do it after, and round the state
     if config.trainer.compile:
         module.network.compile()
     return module

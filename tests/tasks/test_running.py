@@ -75,7 +75,7 @@ def test_top5_is_left_out_where_it_says_nothing():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize(("at_once", "batches_ago"), [(True, 0), (False, 2)])
+@pytest.mark.parametrize(("at_once", "batches_ago"), [(True, 0), (False, 3)])
 def test_a_loss_that_is_not_finite_names_its_step_and_the_last_finite_one(bad, at_once, batches_ago):
     running = Running(window=8, num_classes=10, device=CPU)
     running.looks_at_once = at_once
@@ -90,3 +90,21 @@ def test_a_loss_that_is_not_finite_names_its_step_and_the_last_finite_one(bad, a
         five_steps()
     assert caught.value.last_finite == 2.5
     assert caught.value.batches_ago == batches_ago
+
+
+@pytest.mark.parametrize("window", [2, 4, 20])
+def test_a_resumed_run_may_read_its_metrics_at_another_interval(window):
+    """trainer.log_every_n_steps is not part of a run's identity."""
+    saved, resumed = Running(20, 10, CPU), Running(window, 10, CPU)
+    for batch in batches(4, 16, 10):
+        saved.update(*batch)
+    resumed.load_state_dict(saved.state_dict())
+    for batch in batches(3, 16, 10):
+        saved.update(*batch)
+        resumed.update(*batch)
+        if resumed.full:
+            resumed.read()
+    if resumed.counts:
+        resumed.read()
+    saved.read()
+    assert resumed.epoch() == pytest.approx(saved.epoch(), rel=1e-15)

@@ -256,8 +256,13 @@ def _trainer(config: Config) -> None:
         raise UserError(
             f"trainer.devices={trainer.devices}: this machine has {cores} cores; at most {4 * cores} processes"
         )
-    if trainer.threads and trainer.threads > 4 * cores:
-        raise UserError(f"trainer.threads={trainer.threads}: this machine has {cores} cores; at most {4 * cores}")
+    if trainer.threads and trainer.threads > most_threads():
+        raise UserError(f"trainer.threads={trainer.threads}: this machine has {cores} cores; at most {most_threads()}")
+
+
+def most_threads() -> int:
+    """The most threads that a process may be told to use on this machine."""
+    return 4 * (os.cpu_count() or 1)
 
 
 def _paths(config: Config) -> None:

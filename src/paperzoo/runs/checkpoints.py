@@ -9,13 +9,13 @@ import os
 import pickle
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from paperzoo.errors import UserError
-from paperzoo.runs.record import write_atomically
+from paperzoo.runs.record import temporary_path, write_atomically
 
 BEST, LAST = "best.ckpt", "last.ckpt"  # weights that are reported
 STATE, PREVIOUS = "state.ckpt", "previous.ckpt"  # the exact state, the newest two
@@ -36,10 +36,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def save(checkpoint: dict[str, Any], path: Path) -> None:
     """Write a checkpoint so that a reader sees the old or the new one, with its digest beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with temporary.open("wb") as file:
-            torch.save(checkpoint, file)
+            _write(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
         digest = file_digest(temporary)
@@ -49,6 +49,16 @@ def save(checkpoint: dict[str, Any], path: Path) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write(checkpoint: dict[str, Any], file: BinaryIO) -> None:
+    """``torch.save``, whose own complaint about a file that took no more hides the disk's."""
+    try:
+        torch.save(checkpoint, file)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def _keep_previous(path: Path) -> None:

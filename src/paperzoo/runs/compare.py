@@ -26,7 +26,13 @@ def first_difference(expected: Record, got: Record, tolerance: float = 0.0) -> s
         if place not in right:
             return f"{place} is {value!r} in {expected.id} and missing in {got.id}"
         other = right[place]
-        if value != other and not (tolerance and math.isclose(value, other, rel_tol=tolerance, abs_tol=tolerance)):
+        if not _equal(value, other, tolerance):
             return f"{place} is {value!r} in {expected.id} and {other!r} in {got.id}"
     extra = next((place for place in right if place not in left), None)
     return f"{extra} is missing in {expected.id} and {right[extra]!r} in {got.id}" if extra else None
+
+
+def _equal(a: float, b: float, tolerance: float) -> bool:
+    if a == b or (math.isnan(a) and math.isnan(b)):
+        return True
+    return bool(tolerance) and math.isclose(a, b, rel_tol=tolerance, abs_tol=tolerance)

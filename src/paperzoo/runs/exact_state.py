@@ -14,6 +14,8 @@ from types import FrameType
 from typing import Any
 
 import pytorch_lightning as L
+import torch
+from torch import nn
 
 from paperzoo.errors import Interrupted
 from paperzoo.runs import random_state
@@ -77,17 +79,19 @@ class ExactState(L.Callback):
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # a second Ctrl-C does not wait
+        signal.signal(signal.SIGINT, self.previous_handlers[signal.SIGINT])  # a second Ctrl-C does not wait
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save if it is time, and stop if told to. The end of an epoch is left to ``on_train_epoch_end``."""
+        if trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # or Lightning would end without validating these weights
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if between_steps and batch_idx + 1 < trainer.num_training_batches:
+        if between_steps and batch_idx + 1 < trainer.num_training_batches and not trainer.should_stop:
             self._act(trainer, pl_module, due=self._due(trainer))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Likewise; the end of training is always saved, so that a kill during the tests loses nothing."""
-        last = trainer.current_epoch + 1 == trainer.max_epochs
+        last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
         self._act(trainer, pl_module, due=last or self._due(trainer))
 
     def on_validation_batch_end(
@@ -109,6 +113,7 @@ class ExactState(L.Callback):
         """Save or stop if any rank is due or was told: all ranks do the same."""
         stop, save = max_over_ranks([int(self.received), int(due)], pl_module.device)
         if stop or save:
+            pl_module.running.check(sound=_is_finite(pl_module))  # else the state before this one is kept
             trainer.save_checkpoint(self.folder / STATE)
             self.last_time = time.monotonic()
         if stop:
@@ -126,6 +131,11 @@ class ExactState(L.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Kept until ``on_train_start``: what comes between draws numbers too."""
         self.saved = state_dict["ranks"]
+
+
+def _is_finite(module: nn.Module) -> bool:
+    """Whether all parameters are; a NaN gradient spoils them before a loss tells."""
+    return bool(torch.stack([parameter.isfinite().all() for parameter in module.parameters()]).all())
 
 
 class Best(L.Callback):

@@ -1,6 +1,7 @@
 """What to say of a run that failed: the cause in one line, and what to do next."""
 
 import errno
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from paperzoo.tasks.running import NonFiniteLoss
 DISK = {
     errno.ENOSPC: "the disk is full; free some space",
     errno.EDQUOT: "the disk quota is used up; free some space",
+    errno.EFBIG: "a file is larger than the limit allows (ulimit -f)",
     errno.EROFS: "the folder is read-only; choose another paths.runs_dir",
     errno.EACCES: "the folder may not be written; choose another paths.runs_dir",
 }
@@ -52,7 +54,7 @@ def explain(
 
 
 def _diverged(error: NonFiniteLoss, trainer: Any) -> str:
-    step = trainer.global_step - error.batches_ago // trainer.accumulate_grad_batches
+    step = trainer.global_step - math.ceil(error.batches_ago / trainer.accumulate_grad_batches)
     schedule = trainer.lr_scheduler_configs[0].scheduler
     rate = schedule.base_lrs[0] * schedule.lr_lambdas[0](step)  # of that step: the schedule may have moved on
     last = "none" if error.last_finite is None else f"{error.last_finite:.4g}"

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from paperzoo.config.schema import Config
@@ -26,8 +27,12 @@ def identity(config: Config, *, ranks: int, data_fingerprint: str, code: str) ->
 
 
 def determining(config: Config) -> dict[str, Any]:
-    """The configuration without paths, logging and device names."""
+    """The configuration without paths, logging and device names; of published weights, what the file holds."""
     whole = config.model_dump(mode="json", by_alias=True)
+    published = config.model.checkpoint
+    if published and Path(published).is_file():
+        with Path(published).open("rb") as file:
+            whole["model"]["checkpoint"] = hashlib.file_digest(file, "sha256").hexdigest()
     return {
         key: {k: v for k, v in value.items() if k not in OUTSIDE.get(key, ())} if isinstance(value, Mapping) else value
         for key, value in whole.items()

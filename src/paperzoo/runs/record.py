@@ -15,6 +15,7 @@ from paperzoo.errors import UserError
 
 SCHEMA = 1
 FILE = "run.json"
+TORN = ".*.tmp"  # files that were being written
 Status = Literal["running", "finished", "failed", "interrupted"]
 SILENT_AFTER = 300  # seconds without a heartbeat after which a process on another host is taken for dead
 
@@ -196,9 +197,20 @@ def write(folder: Path, record: Record) -> None:
     write_atomically(folder / FILE, record.model_dump_json(indent=1).encode())
 
 
+def remove_torn(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left in a run folder, which nobody else writes now."""
+    for path in (*folder.glob(TORN), *folder.glob(f"checkpoints/{TORN}")):
+        path.unlink(missing_ok=True)
+
+
+def temporary_path(path: Path) -> Path:
+    """Where a file is written before it takes its place."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content at once: temporary file beside it, fsync, rename."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_path(path)
     try:
         with temporary.open("wb") as file:
             file.write(content)

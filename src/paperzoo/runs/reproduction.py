@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from paperzoo.config import load_config
+from paperzoo.config import checks, load_config
 from paperzoo.config.schema import Config, Paths
 from paperzoo.display import Display
 from paperzoo.errors import UserError
@@ -44,17 +44,20 @@ def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -
     return 0
 
 
-def as_recorded(entry: Record, paths: Paths, **trainer: Any) -> Config:
+def as_recorded(entry: Record, paths: Paths, **changes: dict[str, Any]) -> Config:
     """The configuration of a record with this machine's paths, the recorded threads, and no W&B.
 
     Args:
         entry: the record.
         paths: of this machine.
-        trainer: what the trainer is to do differently; evaluation takes one device.
+        changes: of groups; evaluation takes one device.
     """
     plain = dict(entry.config)
     plain |= {"paths": paths.model_dump(), "logger": {"name": "none"}, "resume": None, "repeat": True}
-    plain["trainer"] = {**plain["trainer"], "threads": entry.determinism.threads, **trainer}
+    threads = min(entry.determinism.threads, checks.most_threads())
+    plain["trainer"] = {**plain["trainer"], "threads": threads}
+    for group, change in changes.items():
+        plain[group] = {**plain[group], **change}
     return load_config(plain)
 
 
@@ -68,6 +71,8 @@ def _circumstances(expected: Record, versions: dict[str, str], hardware: dict[st
         then, now = expected.provenance.hardware.get(key), hardware.get(key)
         if then != now:
             yield f"{key} was {then}, now it is {now}"
+    if expected.determinism.threads != got.determinism.threads:
+        yield f"threads were {expected.determinism.threads}, now there are {got.determinism.threads}"
     if expected.provenance.code_version != got.provenance.code_version:
         then, now = expected.provenance.git_commit, got.provenance.git_commit
         yield "the code has changed since" + (f" (commit {then}, now {now})" if then != now else "")

@@ -29,20 +29,21 @@ LOCK = ".lock"
 
 @dataclass
 class Place:
-    """Where a run lives, and the state that it goes on from, if any."""
+    """Where a run lives, and the state that it goes on from, if any, with the threads that it began with."""
 
     folder: Path
     state: Path | None = None
+    threads: int | None = None
 
     def to_json(self) -> str:
         """For the environment of the other ranks."""
-        return json.dumps([str(self.folder), str(self.state) if self.state else None])
+        return json.dumps([str(self.folder), str(self.state) if self.state else None, self.threads])
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """As written by ``to_json``."""
-        folder, state = json.loads(text)
-        return cls(Path(folder), Path(state) if state else None)
+        folder, state, threads = json.loads(text)
+        return cls(Path(folder), Path(state) if state else None, threads)
 
 
 class Session:
@@ -52,10 +53,12 @@ class Session:
         self.lock = lock
         self.folder = place.folder
         self.state = place.state
+        self.threads = place.threads
         self.record = entry
         self.wall = time.perf_counter()
         self.cpu = time.process_time()
         self.written = 0.0
+        self.ended = False
 
     @property
     def checkpoints(self) -> Path:
@@ -96,12 +99,19 @@ class Session:
         checkpoints.remove_states(self.checkpoints)
 
     def end(self, status: record.Status, failure: Failure | None = None) -> None:
-        """Write how it ended."""
+        """Write how it ended, once: a signal that comes when it has finished does not make it unfinished."""
+        if self.ended:
+            return
         if self.record is not None:
             self.record.status = status
             self.record.failure = failure
             self.record.cost.peak_memory_bytes = peak_memory()
-            self.write()
+            try:
+                self.write()
+            except OSError:  # the failure may be the disk's: then the record stays as it is, and reads as interrupted
+                if status == "finished":
+                    raise
+        self.ended = True
         if self.lock is not None:
             os.close(self.lock)
             self.lock = None
@@ -134,8 +144,17 @@ def begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> Se
     """Open the run: decide its folder (once, by rank 0), take its lock, write its first record.
 
     Raises:
-        UserError: the folder cannot be made, or the run to resume is not there or is running.
+        UserError: the folder cannot be made or written, or the run to resume is not there or is running.
     """
+    try:
+        return _begin(config, data, trainer, cost)
+    except OSError as error:
+        raise UserError(
+            f"paths.runs_dir={config.paths.runs_dir}: cannot write to it ({error}); choose another"
+        ) from None
+
+
+def _begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> Session:
     inherited = os.environ.get(INHERITED)
     if inherited and trainer.global_rank > 0:
         return Session(Place.from_json(inherited), None)
@@ -147,8 +166,12 @@ def begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> Se
     place = _resumed(runs_dir, config, key) if config.resume else None
     place = place or Place(folders.create(runs_dir, config.model.name, key)[0])
     lock = _lock(place.folder)
-    if place.state and not _can_go_on(place.folder):  # another process had the lock, and ended it
+    known = (place.folder / record.FILE).is_file()
+    if known and not _can_go_on(place.folder):  # another process had the lock, and ended it
         raise UserError(f"{place.folder}: this run has been finished meanwhile; start without resume for a new attempt")
+    if known:
+        place.threads = record.read(place.folder).determinism.threads
+    record.remove_torn(place.folder)
     from_rank_zero(place.to_json())
     os.environ[INHERITED] = place.to_json()
     session = Session(place, _first_record(place, config, key, code, data, trainer, cost), lock)
@@ -243,7 +266,7 @@ def _lock(folder: Path) -> int:
     descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         os.close(descriptor)
         raise UserError(f"{folder}: another process is working on this run") from None
     return descriptor

@@ -67,7 +67,7 @@ class Classification(L.LightningModule):
         self.loss = build(Loss.model_validate(loss))
         chosen = Mix.model_validate(mix)
         self.mix = build(chosen, num_classes=num_classes) if chosen.target else None
-        self.losses = MeanMetric().set_dtype(torch.float64)
+        self.losses = MeanMetric(nan_strategy="disable")  # else NaNs would be left out of the mean
         self.scores = _scores(num_classes)
         self.results: dict[str, dict[str, float]] = {}  # of the last pass over each split
         self.confusion: Tensor | None = None  # (K, K) of the last pass: rows are the truth
@@ -135,6 +135,7 @@ class Classification(L.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """All ranks evaluate with rank 0's running statistics, which are those that a checkpoint holds."""
+        self.losses.set_dtype(torch.float64)  # here, since moving the module to its device makes it float32
         buffers_from_rank_zero(self.network, but=self._rank_buffers)
 
     def on_test_epoch_start(self) -> None:

@@ -12,7 +12,7 @@ TOP = (1, 5)
 
 
 class NonFiniteLoss(Exception):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite; ``batches_ago`` is 0 for a batch whose step is still to come."""
 
     def __init__(self, batches_ago: int, value: float, last_finite: float | None) -> None:
         super().__init__(f"the loss became {value}")
@@ -33,6 +33,7 @@ class Running:
 
     def __init__(self, window: int, num_classes: int, device: torch.device) -> None:
         self.top = [k for k in TOP if k == 1 or num_classes > k]
+        self.window = window
         self.losses = torch.zeros(window, dtype=torch.float64, device=device)
         self.hits = torch.zeros(self.top[-1], dtype=torch.int64, device=device)  # at each place of the ranking
         self.counts: list[int] = []  # images of each step in the window
@@ -53,7 +54,7 @@ class Running:
             NonFiniteLoss: on one CPU; elsewhere ``read`` raises it, which saves a synchronisation a step.
         """
         if self.looks_at_once:
-            self._check([loss.item()])
+            self._check([loss.item()], after_step=False)
         self.losses[len(self.counts)] = loss.detach()
         best = logits.detach().topk(self.top[-1], dim=1).indices  # (B, k)
         self.hits += (best == labels[:, None]).sum(0)
@@ -62,7 +63,7 @@ class Running:
     @property
     def full(self) -> bool:
         """Whether the window must be read before the next update."""
-        return len(self.counts) == len(self.losses)
+        return len(self.counts) >= self.window
 
     def read(self) -> dict[str, float]:
         """The means over the window, over all ranks; the window's sums go into the epoch's.
@@ -71,12 +72,13 @@ class Running:
             NonFiniteLoss: a loss in the window was NaN or infinite, on any rank.
         """
         losses, at_place = self.losses[: len(self.counts)].tolist(), self.hits.tolist()
-        self._check(losses)
         hits = [sum(at_place[:k]) for k in self.top]
-        window = [float(sum(self.counts)), math.fsum(n * x for n, x in zip(self.counts, losses, strict=True)), *hits]
-        window = sum_over_ranks(window, self.losses.device)
+        products = [n * x for n, x in zip(self.counts, losses, strict=True)]
+        total = math.fsum(products) if all(map(math.isfinite, products)) else math.nan
+        window = sum_over_ranks([float(sum(self.counts)), total, *hits], self.losses.device)
+        self._check(losses, after_step=True)  # now that no other rank waits for this one's sums
         if not math.isfinite(window[1]):  # on another rank
-            raise NonFiniteLoss(0, window[1], self.last_finite)
+            raise NonFiniteLoss(1, window[1], self.last_finite)
         self.totals = [total + value for total, value in zip(self.totals, window, strict=True)]
         self.counts = []
         self.hits.zero_()
@@ -90,10 +92,25 @@ class Running:
         images = max(sums[0], 1.0)
         return {"loss": sums[1] / images} | {f"top{k}": s / images for k, s in zip(self.top, sums[2:], strict=True)}
 
-    def _check(self, losses: list[float]) -> None:
+    def check(self, sound: bool) -> None:
+        """Look at the window's losses before their step is taken for good.
+
+        Args:
+            sound: whether the weights are finite, on every rank.
+
+        Raises:
+            NonFiniteLoss: they are not, or a loss in the window was NaN or infinite, on any rank.
+        """
+        losses = self.losses[: len(self.counts)].tolist()
+        wrong = 0.0 if sound and all(map(math.isfinite, losses)) else 1.0
+        if sum_over_ranks([wrong], self.losses.device)[0]:
+            self._check(losses, after_step=True)
+            raise NonFiniteLoss(0, math.nan, self.last_finite)
+
+    def _check(self, losses: list[float], *, after_step: bool) -> None:
         for place, loss in enumerate(losses):
             if not math.isfinite(loss):
-                raise NonFiniteLoss(len(losses) - 1 - place, loss, self.last_finite)
+                raise NonFiniteLoss(len(losses) - 1 - place + after_step, loss, self.last_finite)
             self.last_finite = loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -108,7 +125,10 @@ class Running:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a saved state."""
-        self.losses[: len(state["losses"])] = torch.tensor(state["losses"], dtype=torch.float64)
+        saved = torch.tensor(state["losses"], dtype=torch.float64)
+        if len(saved) >= self.window:  # of a longer window: trainer.log_every_n_steps is not part of the identity
+            self.losses = self.losses.new_zeros(len(saved) + 1)
+        self.losses[: len(saved)] = saved
         self.hits.copy_(torch.tensor(state["hits"]))
         self.counts, self.totals = list(state["counts"]), list(state["totals"])
         self.last_finite = state["last_finite"]
