@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import timm
+from timm.layers import LayerType, get_attn
 from timm.models import register_model
 from timm.models.res2net import Bottle2neck
 from torch import nn
@@ -24,28 +25,41 @@ def hierarchical_bottleneck(
     norm_layer: Norm,
     scale: int,
     base_width: int,
+    cardinality: int,
+    attn_layer: LayerType | None,
 ) -> nn.Module:
     """Splits x_1 ... x_s: y_1 = x_1, y_2 = K_2(x_2), y_i = K_i(x_i + y_(i-1)) (Eq. 1; in code the last is x_1).
 
-    Each split has floor(planes * base_width / 64) channels.
+    Each split has ``cardinality`` groups (above 1: Res2NeXt) of floor(planes * base_width / 64) channels.
 
     Raises:
         UserError: a split would have no channel.
     """
-    if scale < 1 or planes * base_width < 64:
+    if scale < 1 or cardinality < 1 or planes * base_width < 64:
         raise UserError(
-            f"model.scale={scale}, model.base_width={base_width}: a split of floor({planes} * base_width / 64)"
-            " channels needs at least one, and there must be a split"
+            f"model.scale={scale}, model.base_width={base_width}, model.cardinality={cardinality}: a group of a split"
+            f" has floor({planes} * base_width / 64) channels and needs one, and there must be a split and a group"
         )
-    return Bottle2neck(chans, planes, stride, downsample, base_width=base_width, scale=scale, norm_layer=norm_layer)
+    attention = get_attn(attn_layer)
+    return Bottle2neck(
+        chans, planes, stride, downsample, cardinality, base_width, scale, norm_layer=norm_layer,
+        attn_layer=attention and (lambda channels, **place: attention(channels)),  # any layer of a number of channels
+    )  # fmt: skip
 
 
 @register_model
 def res2net_small(
-    pretrained: bool = False, scale: int = SCALE, base_width: int = BASE_WIDTH, **options: Any
+    pretrained: bool = False,
+    scale: int = SCALE,
+    base_width: int = BASE_WIDTH,
+    cardinality: int = 1,
+    attn_layer: LayerType | None = None,
+    **options: Any,
 ) -> nn.Module:
-    """Res2Net on the small skeleton."""
-    block = partial(hierarchical_bottleneck, scale=scale, base_width=base_width)
+    """Res2Net on the small skeleton; ``attn_layer`` ends each residual branch, timm's name (``se``) or a layer."""
+    block = partial(
+        hierarchical_bottleneck, scale=scale, base_width=base_width, cardinality=cardinality, attn_layer=attn_layer
+    )
     return small("res2net_small", block, pretrained, **options)
 
 

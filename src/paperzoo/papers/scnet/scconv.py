@@ -209,13 +209,28 @@ class SCBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inplanes, H, W) -> (B, planes * 4, H / stride, W / stride)."""
-        x2 = self.act(self.bn1_a(self.conv1_a(x)))  # (B, C, H, W): the half that K1 takes
-        x1 = self.act(self.bn1_b(self.conv1_b(x)))  # (B, C, H, W): the half that is calibrated
+        x2, x1 = self._halves(x)
+        x2 = self.act(self.bn1_a(x2))  # (B, C, H, W): the half that K1 takes
+        x1 = self.act(self.bn1_b(x1))  # (B, C, H, W): the half that is calibrated
         # Activated before they are joined: the gradient of a half is then dense when it reaches its normalisation.
         y = torch.cat([self.act(self.k1(x2)), self.act(self.scconv(x1))], dim=1)  # (B, 2C, H / stride, W / stride)
         y = self.drop_path(self.bn3(self.conv3(self.pool(y))))
         y += self.downsample(x)
         return self.act(y)
+
+    def _halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both 1x1 convolutions of x as one: x is read once, and its gradient is not summed from two."""
+        if not (_is_plain(self.conv1_a) and _is_plain(self.conv1_b)):
+            return self.conv1_a(x), self.conv1_b(x)
+        y = F.conv2d(x, torch.cat([self.conv1_a.weight, self.conv1_b.weight]))  # (B, 2C, H, W)
+        first, second = y.chunk(2, dim=1)
+        return first.clone(), second.clone()  # dense: slices would slow all that follows
+
+
+def _is_plain(conv: nn.Module) -> bool:
+    """The layer is its weight alone: no other layer was put in its place, and nobody listens to its calls."""
+    heard = conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks
+    return type(conv) is nn.Conv2d and conv.bias is None and not heard
 
 
 def _refuse(extras: dict[str, Any]) -> None:
