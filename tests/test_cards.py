@@ -55,7 +55,8 @@ def test_config_and_card_agree(slug):
     config = yaml.safe_load((CONF / f"{slug}.yaml").read_text())
     assert config["name"] == slug
     assert config["network"] in card.known()
-    options = {key: value for key, value in config.items() if key not in ("name", "_target_", "network", "checkpoint")}
+    common = ("defaults", "name", "_target_", "network", "checkpoint")
+    options = {key: value for key, value in config.items() if key not in common}
     assert list(options) == [option.name for option in card.options]
     resolved = compose("train", [f"model={slug}"]).model.model_extra or {}
     for option in card.options:

@@ -14,6 +14,7 @@ from interruption import stopped_by
 
 from paperzoo import accounting, cards
 from paperzoo.config import compose, dump, load_config
+from paperzoo.config.messages import CONF
 from paperzoo.config.schema import Config
 from paperzoo.data.module import ImageData
 from paperzoo.errors import Interrupted, UserError
@@ -35,10 +36,11 @@ FAST = [
 
 @dataclass(frozen=True)
 class Row:
-    """How a paper is tried: the overrides that make it small, and the option that must change its outputs."""
+    """How a paper is tried: the overrides that make it small, the option that must change its outputs, its layers."""
 
     small: list[str] = field(default_factory=list)
     matters: str = ""
+    normalises: bool = True  # whether its network has layers that norm= replaces
 
 
 PAPERS = {
@@ -49,7 +51,7 @@ PAPERS = {
     "senet": Row(["model.depth=11", "model.width=8"], "model.reduction=4"),
     "mobilenet_v1": Row(["model.multiplier=0.25"], "model.shallow=true"),
     "mobilenet_v2": Row(["model.multiplier=0.25"], "model.linear=false"),
-    "squeezenet": Row(matters="model.bypass=true"),
+    "squeezenet": Row(matters="model.bypass=true", normalises=False),
     "group_norm": Row(["model.depth=11", "model.width=8"], "model.groups=2"),
     "switchable_norm": Row(["model.depth=11", "model.width=4"], "model.using_bn=false"),
     "mabn": Row(["model.depth=11", "model.width=4"], "norm=group"),
@@ -100,7 +102,9 @@ def test_every_parameter_gets_a_gradient_and_two_steps_lower_the_loss(paper, dat
 def test_weights_are_a_function_of_the_seed(paper, data):
     first, again, other = (make_module(configured(paper, f"seed={seed}"), data).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not any(torch.equal(value, other[name]) for name, value in first.items() if value.dim() > 1)
+    drawn = [name for name, value in first.items() if value.dim() > 1 and value.std() > 0]
+    assert drawn
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
 
 
 def test_the_option_of_its_ablation_matters(paper, data):
@@ -111,6 +115,19 @@ def test_the_option_of_its_ablation_matters(paper, data):
         with torch.no_grad():
             outputs.append(module(images))
     assert not torch.allclose(*outputs)
+
+
+def test_composes_with_every_norm(paper, data):
+    images, labels = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+    for word in sorted(path.stem for path in (CONF / "norm").glob("*.yaml")):
+        config = configured(paper, f"norm={word}")
+        if not PAPERS[paper].normalises and word != "paper":
+            with pytest.raises(UserError, match="has no normalisation layers to replace; use norm=paper"):
+                make_module(config, data)
+            continue
+        module = make_module(config, data)
+        module.loss(module(images[:16]), labels[:16]).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters()), word
 
 
 def test_checkpoint_is_plain_data_and_gives_the_same_outputs(paper, data, tmp_path):

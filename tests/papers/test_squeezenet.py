@@ -166,3 +166,10 @@ def test_synchronising_what_is_not_there_is_harmless(tmp_path):
         for value in ("false", "true")
     )
     assert plain.results["last"].metrics == synced.results["last"].metrics
+
+
+def test_its_optimiser_is_its_own_unless_another_is_asked_for():
+    assert compose("train", ["model=squeezenet"]).optimizer.name == "adamw"
+    assert compose("train", ["model=squeezenet", "optimizer.lr=0.002"]).optimizer.lr == 0.002
+    assert compose("train", ["model=squeezenet", "optimizer=sgd"]).optimizer.name == "sgd"
+    assert compose("train", ["model=resnet"]).optimizer.name == "sgd"

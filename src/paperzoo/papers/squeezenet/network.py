@@ -85,7 +85,7 @@ class SqueezeNet(torchvision.models.SqueezeNet):
         if num_classes:
             last = nn.Conv2d(512, num_classes, 1, device=like.device, dtype=like.dtype)
             nn.init.normal_(last.weight, std=0.01)
-            nn.init.zeros_(last.bias)
+            nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.classifier[1] = last
 
     def forward_features(self, images: Tensor) -> Tensor:
