@@ -33,7 +33,7 @@ class Part(BaseModel):
 
 
 class Network(Part):
-    """A variant, by its name in timm's registry, with its counts and the published figure."""
+    """A variant, by its name in timm's registry, with its counts at a resolution and the published figure."""
 
     name: Text
     parameters: Positive
@@ -161,12 +161,13 @@ class Card(Part):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        for what, names in (
-            ("networks", [network.name for network in self.networks]),
-            ("options", [option.name for option in self.options]),
-            ("claims", [claim.id for claim in self.claims]),
-        ):
-            twice = sorted({name for name in names if names.count(name) > 1})
+        entries: tuple[tuple[str, list[tuple[Any, ...]]], ...] = (
+            ("networks", [(network.name, network.input_size) for network in self.networks]),
+            ("options", [(option.name,) for option in self.options]),
+            ("claims", [(claim.id,) for claim in self.claims]),
+        )
+        for what, keys in entries:
+            twice = sorted({str(key[0]) for key in keys if keys.count(key) > 1})
             _demand(self, not twice, f"{what}: {', '.join(twice)} stands twice")
         claims = {claim.id for claim in self.claims}
         for entry in self.measured:
@@ -178,8 +179,8 @@ class Card(Part):
         return self
 
     def known(self) -> list[str]:
-        """The names of the networks."""
-        return [network.name for network in self.networks]
+        """The names of the networks; one that is counted at several resolutions stands once."""
+        return list(dict.fromkeys(network.name for network in self.networks))
 
     def verdicts(self, claim: str) -> list[Measured]:
         """What was measured of a claim."""
@@ -191,7 +192,7 @@ class Card(Part):
         return ", ".join(dict.fromkeys(entry.verdict for entry in self.measured)) or "not attempted"
 
     def network(self, name: str) -> Network | None:
-        """The variant with a name."""
+        """The first entry of a name."""
         return next((network for network in self.networks if network.name == name), None)
 
 

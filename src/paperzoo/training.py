@@ -131,7 +131,7 @@ def load_official(module: Classification, model: Model) -> None:
     state = checkpoints.read_plain(Path(str(model.checkpoint)))
     network: Any = module.network
     classes = network.num_classes
-    published = official.unwrap(state).get(f"{network.get_classifier(name_only=True)}.weight")
+    published = official.unwrap(state).get(f"{official.classifier_name(network)}.weight")
     network.reset_classifier(len(published) if published is not None else classes)
     locate(f"{model.target.rsplit('.', 2)[0]}.load_official")(network, state)
     if network.num_classes != classes:

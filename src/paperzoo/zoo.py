@@ -29,7 +29,7 @@ def show_all() -> None:
             slug,
             f"{card.title}, {card.venue} {card.year}" if console.width >= WIDE else f"{card.venue} {card.year}",
             ", ".join(card.kinds),
-            str(len(card.networks)),
+            str(len(card.known())),
             _range([network.parameters for network in card.networks]),
             _range([network.macs for network in card.networks]),
             card.status,

@@ -14,10 +14,12 @@ from interruption import stopped_by
 
 from paperzoo import accounting, cards
 from paperzoo.config import compose, dump, load_config
+from paperzoo.config.messages import CONF
 from paperzoo.config.schema import Config
 from paperzoo.data.module import ImageData
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.machine import make_trainer
+from paperzoo.networks.official import classifier_name
 from paperzoo.runs import checkpoints, compare, record
 from paperzoo.training import load_data, make_module, train
 
@@ -34,10 +36,11 @@ FAST = [
 
 @dataclass(frozen=True)
 class Row:
-    """How a paper is tried: the overrides that make it small, and the option that must change its outputs."""
+    """How a paper is tried: the overrides that make it small, the option that must change its outputs, its layers."""
 
     small: list[str] = field(default_factory=list)
     matters: str = ""
+    normalises: bool = True  # whether its network has layers that norm= replaces
 
 
 PAPERS = {
@@ -45,6 +48,10 @@ PAPERS = {
     "resnext": Row(["model.depth=11", "model.width=8"], "model.cardinality=2"),
     "res2net": Row(["model.depth=11", "model.width=8"], "model.scale=2"),
     "scnet": Row(["model.depth=11", "model.width=8"], "model.pooling_rate=2"),
+    "senet": Row(["model.depth=11", "model.width=8"], "model.reduction=4"),
+    "mobilenet_v1": Row(["model.multiplier=0.25"], "model.shallow=true"),
+    "mobilenet_v2": Row(["model.multiplier=0.25"], "model.linear=false"),
+    "squeezenet": Row(matters="model.bypass=true", normalises=False),
     "group_norm": Row(["model.depth=11", "model.width=8"], "model.groups=2"),
     "switchable_norm": Row(["model.depth=11", "model.width=4"], "model.using_bn=false"),
     "mabn": Row(["model.depth=11", "model.width=4"], "norm=group"),
@@ -95,7 +102,9 @@ def test_every_parameter_gets_a_gradient_and_two_steps_lower_the_loss(paper, dat
 def test_weights_are_a_function_of_the_seed(paper, data):
     first, again, other = (make_module(configured(paper, f"seed={seed}"), data).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(first[name], again[name]) for name in first)
-    assert not torch.equal(first["network.fc.weight"], other["network.fc.weight"])
+    drawn = [name for name, value in first.items() if value.dim() > 1 and value.std() > 0]
+    assert drawn
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
 
 
 def test_the_option_of_its_ablation_matters(paper, data):
@@ -106,6 +115,19 @@ def test_the_option_of_its_ablation_matters(paper, data):
         with torch.no_grad():
             outputs.append(module(images))
     assert not torch.allclose(*outputs)
+
+
+def test_composes_with_every_norm(paper, data):
+    images, labels = data.on_after_batch_transfer(next(iter(data.val_dataloader())), 0)
+    for word in sorted(path.stem for path in (CONF / "norm").glob("*.yaml")):
+        config = configured(paper, f"norm={word}")
+        if not PAPERS[paper].normalises and word != "paper":
+            with pytest.raises(UserError, match="has no normalisation layers to replace; use norm=paper"):
+                make_module(config, data)
+            continue
+        module = make_module(config, data)
+        module.loss(module(images[:16]), labels[:16]).backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters()), word
 
 
 def test_checkpoint_is_plain_data_and_gives_the_same_outputs(paper, data, tmp_path):
@@ -165,8 +187,9 @@ def test_official_weights_are_loaded_by_override_and_the_classifier_fits_the_dat
     torch.save({"state_dict": {f"module.{k}": v for k, v in donor.network.state_dict().items()}}, tmp_path / "w.pth")
     module = make_module(configured(paper, f"model.checkpoint={tmp_path / 'w.pth'}", *options), data)
     own, given = module.network.state_dict(), donor.network.state_dict()
-    assert own["fc.weight"].shape[0] == 10
-    assert all(torch.equal(own[name], given[name]) for name in own if not name.startswith("fc."))
+    last = classifier_name(module.network)
+    assert len(own[f"{last}.weight"]) == 10
+    assert all(torch.equal(own[name], given[name]) for name in own if not name.startswith(f"{last}."))
     torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, tmp_path / "w.pth")
     with pytest.raises(UserError, match="the weights do not fit this network"):
         make_module(configured(paper, f"model.checkpoint={tmp_path / 'w.pth'}", *options), data)

@@ -1,4 +1,4 @@
-"""The small networks: one skeleton, four blocks, each against an independent reference."""
+"""The small networks: one skeleton, five blocks, each against an independent reference."""
 
 import copy
 
@@ -11,10 +11,11 @@ import torchvision
 import paperzoo.papers.res2net
 import paperzoo.papers.resnet
 import paperzoo.papers.resnext
-import paperzoo.papers.scnet  # noqa: F401 (these register the networks)
+import paperzoo.papers.scnet
+import paperzoo.papers.senet  # noqa: F401 (these register the networks)
 from paperzoo.errors import UserError
 
-BLOCKS = ("resnet", "scnet", "resnext", "res2net")  # papers whose small network differs by its block
+BLOCKS = ("resnet", "scnet", "resnext", "res2net", "senet")  # papers whose small network differs by its block
 NAMES = tuple(f"{slug}_small" for slug in BLOCKS)
 
 
@@ -26,7 +27,7 @@ def randomise(module: torch.nn.Module) -> None:
 
 @pytest.mark.parametrize("depth", [11, 29])
 def test_only_the_block_differs(depth):
-    """Stem, shortcuts and classifier of all four have the same names, shapes and kinds of layer."""
+    """Stem, shortcuts and classifier of all have the same names, shapes and kinds of layer."""
 
     def frame(name: str) -> dict[str, str]:
         network = timm.create_model(name, depth=depth, width=12, in_chans=1)
@@ -63,6 +64,9 @@ def test_another_depth_is_refused_with_the_nearest(depth, nearest):
         ("resnext_small", {"cardinality": 0}),
         ("res2net_small", {"width": 2}),
         ("res2net_small", {"scale": 0}),
+        ("senet_small", {"width": 1}),
+        ("senet_small", {"cardinality": 0}),
+        ("senet_small", {"reduction": 0}),
     ],
 )
 def test_a_width_without_channels_is_refused(name, options):

@@ -104,7 +104,7 @@ def _model(config: Config) -> None:
             )
         return  # a module of one's own, named by _target_: its options are its own business
     card = cards.load(model.name)
-    names = [network.name for network in card.networks]
+    names = card.known()
     if model.network not in names:
         raise UserError(
             f"model.network={model.network}: there is no such network of {model.name}; networks: {', '.join(names)}"

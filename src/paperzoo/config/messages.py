@@ -309,7 +309,8 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str]) -> str:
 def _keys_of(group: str, option: str) -> set[str]:
     """The keys that an option of a group has, those of the option that it builds on included."""
     content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text()) or {}
-    inherited = [_keys_of(group, base) for base in content.pop("defaults", []) if isinstance(base, str)]
+    bases = [base for base in content.pop("defaults", []) if isinstance(base, str) and base != "_self_"]
+    inherited = [_keys_of(group, base) for base in bases]
     return set(content).union(*inherited)
 
 

@@ -64,5 +64,11 @@ def unwrap(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     return plain
 
 
+def classifier_name(network: Any) -> str:
+    """The dotted name of the last layer: not all of timm's networks can say it."""
+    last = network.get_classifier()
+    return next(name for name, module in network.named_modules() if module is last)
+
+
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a scalar"
