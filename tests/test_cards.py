@@ -16,6 +16,7 @@ from paperzoo.config import compose
 from paperzoo.errors import UserError
 
 SLUGS = cards.slugs()
+EFFICIENT = {"shufflenet_v1", "shufflenet_v2"}
 CONF = cards.PAPERS.parents[2] / "conf" / "model"
 NETWORKS = [(slug, network) for slug in SLUGS for network in cards.load(slug).networks]
 
@@ -38,11 +39,13 @@ def test_counts_are_what_is_counted(slug, network):
 def test_small_networks_are_of_one_cost():
     """A comparison of papers at the skeleton's defaults is one of their ideas: parameters within 5 % of the baseline.
 
-    MACs are within 11 %: SCNet's third kernel sees the large maps of the first stage, too.
+    MACs are within 11 %: SCNet's third kernel sees the large maps of the first stage, too. Papers on efficient networks
+    are about accuracy at a number of MACs; theirs alone are matched.
     """
     small = {slug: cards.load(slug).network(f"{slug}_small") for slug in SLUGS}
-    for network in small.values():
-        assert network.parameters == pytest.approx(small["resnet"].parameters, rel=0.05)
+    for slug, network in small.items():
+        if slug not in EFFICIENT:
+            assert network.parameters == pytest.approx(small["resnet"].parameters, rel=0.05)
         assert network.macs == pytest.approx(small["resnet"].macs, rel=0.11)
 
 
@@ -78,8 +81,9 @@ def test_options_reach_the_network(slug):
     """Each option, set to another value than its default, changes the small network."""
     importlib.import_module(f"paperzoo.papers.{slug}")
     other = {
-        "depth": 20, "width": 32, "pooling_rate": 2, "identity": False, "pooling": "max", "cardinality": 4,
+        "depth": 20, "width": 24, "pooling_rate": 2, "identity": False, "pooling": "max", "cardinality": 4,
         "base_width": 40, "scale": 2, "groups": 2, "using_bn": False, "using_moving_average": False, "unbiased": True,
+        "shuffle": False,
     }  # fmt: skip
     x = torch.randn(2, 3, 32, 32)
 

@@ -24,15 +24,16 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """
     if groups == 1:
         return x
-    if pixels_last(x):
+    if memory_format(x) == torch.contiguous_format:
         return F.channel_shuffle(x, x.shape[1] // groups)
     pixels = x.permute(0, 2, 3, 1).unflatten(3, (-1, groups))  # (B, H, W, C / groups, groups)
     return pixels.transpose(3, 4).flatten(3).permute(0, 3, 1, 2)
 
 
-def pixels_last(x: Tensor) -> bool:
-    """Whether the pixels of a channel lie side by side; else (``channels_last``) the channels of a pixel do.
+def memory_format(x: Tensor) -> torch.memory_format:
+    """Whether the channels of each pixel lie side by side (``channels_last``), or the pixels of each channel.
 
-    A permutation of channels is fast along the layout: as whole maps here, within each pixel there.
+    A permutation of channels is fast along the layout: within each pixel, or as whole maps.
     """
-    return x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format

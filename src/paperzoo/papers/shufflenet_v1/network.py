@@ -78,7 +78,7 @@ class ShuffleNet(nn.Module):
         self.classifier = self._classifier()
         self._initialise()
 
-    def _classifier(self) -> nn.Module:
+    def _classifier(self) -> nn.Sequential:
         width = self.num_features * self.global_pool.feat_mult()
         return nn.Sequential(nn.Linear(width, self.num_classes, bias=False) if self.num_classes else nn.Identity())
 
@@ -99,7 +99,7 @@ class ShuffleNet(nn.Module):
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the last layer."""
-        weight = self.first_conv[0].weight
+        weight: Any = self.first_conv[0].weight
         self.num_classes = num_classes
         if global_pool is not None:
             self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=True)
@@ -126,7 +126,7 @@ class ShuffleNet(nn.Module):
         return self.forward_head(self.forward_features(images))
 
 
-def _convolution(inp: int, oup: int, kernel: int, stride: int, norm_layer: Norm) -> nn.Module:
+def _convolution(inp: int, oup: int, kernel: int, stride: int, norm_layer: Norm) -> nn.Sequential:
     conv = nn.Conv2d(inp, oup, kernel, stride, padding=kernel // 2, bias=False)
     return nn.Sequential(conv, norm_layer(oup), nn.ReLU(inplace=True))
 
@@ -163,10 +163,11 @@ def _register(name: str, groups: int, width: float) -> None:
     stem = 16 if (groups, width) == (8, 0.5) else STEM[width]  # 12 would leave channels that 8 does not divide
     stages = tuple(int(CHANNELS[groups] * width) << stage for stage in range(3))
 
-    def unit(inp: int, oup: int, stride: int, norm_layer: Norm) -> nn.Module:
-        return ShuffleUnit(inp, oup, stride, groups, 1 if inp == stem else groups, norm_layer)
+    def build(pretrained: bool = False, shuffle: bool = True, **options: Any) -> nn.Module:
+        def unit(inp: int, oup: int, stride: int, norm_layer: Norm) -> nn.Module:
+            first_groups = 1 if inp == stem else groups
+            return ShuffleUnit(inp, oup, stride, groups, first_groups, norm_layer, shuffle=shuffle)
 
-    def build(pretrained: bool = False, **options: Any) -> nn.Module:
         return create(name, pretrained, {"unit": unit, "stem": stem, "stages": stages} | options)
 
     build.__name__ = name
@@ -185,6 +186,7 @@ def shufflenet_v1_small(
     groups: int = GROUPS,
     depth: int | None = None,
     width: int | None = None,
+    shuffle: bool = True,
     **options: Any,
 ) -> nn.Module:
     """ShuffleNet V1 on the small skeleton: units in place of bottlenecks, by default as wide as the groups allow.
@@ -194,13 +196,19 @@ def shufflenet_v1_small(
         groups: g.
         depth: 9n + 2, n units a stage; None is 29.
         width: channels of the stem, and of the first stage's bottlenecks; None is equal cost for 1, 2, 3, 4, 8 groups.
+        shuffle: without it is an ablation of the paper's.
+
+    Raises:
+        UserError: the groups do not divide the width, or are others than these five and no width is given.
     """
     if width is None and groups not in WIDTHS:
         raise UserError(f"model.groups={groups}: must be one of {', '.join(map(str, WIDTHS))}, or model.width be given")
 
     def unit(chans: int, planes: int, stride: int, downsample: nn.Module | None, norm_layer: Norm) -> nn.Module:
-        first = stride == 1 and downsample is not None  # of all
-        return ShuffleUnit(chans, planes * BOTTLENECK, stride, groups, 1 if first else groups, norm_layer)
+        first_groups = 1 if stride == 1 and downsample is not None else groups  # 1 in the first unit of all
+        return ShuffleUnit(
+            chans, planes * BOTTLENECK, stride, groups, first_groups, norm_layer, shuffle=shuffle
+        )  # fmt: skip
 
     plan = {"depth": DEPTH if depth is None else depth, "width": WIDTHS[groups] if width is None else width}
     return small("shufflenet_v1_small", unit, pretrained, **plan, **options)

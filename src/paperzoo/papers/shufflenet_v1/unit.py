@@ -30,6 +30,7 @@ class ShuffleUnit(nn.Module):
         groups: g of the pointwise convolutions.
         first_groups: of the first of them; 1 at the network's beginning, where channels are few (Sec. 3.2). None is g.
         norm_layer: called with the number of channels.
+        shuffle: without it is an ablation of the paper's (Sec. 4.1.2).
 
     Raises:
         UserError: the channels cannot be cut into so many groups.
@@ -43,10 +44,13 @@ class ShuffleUnit(nn.Module):
         groups: int = 3,
         first_groups: int | None = None,
         norm_layer: Callable[..., nn.Module] = nn.BatchNorm2d,
+        *,
+        shuffle: bool = True,
     ) -> None:
         super().__init__()
         first_groups = first_groups or groups
-        self.groups, self.joins = groups, stride > 1 or inp != oup
+        self.groups, self.shuffle = groups, shuffle
+        self.joins = stride > 1 or inp != oup
         new = oup - inp if self.joins else oup
         if groups < 1 or new < 1 or inp % first_groups or new % groups:
             raise UserError(
@@ -67,7 +71,8 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H / s, W / s), rounded up."""
-        y = self.branch_main_2(channel_shuffle(self.branch_main_1(x), self.groups))
+        y = self.branch_main_1(x)
+        y = self.branch_main_2(channel_shuffle(y, self.groups) if self.shuffle else y)
         if self.joins:
             return torch.cat([self.branch_proj(x), y.relu_()], dim=1)
         y += x

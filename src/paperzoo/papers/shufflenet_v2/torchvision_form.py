@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import shufflenetv2
 
 from paperzoo.norms import convert
+from paperzoo.papers.shufflenet_v1.channel_shuffle import memory_format
 from paperzoo.papers.shufflenet_v1.network import REPEATS, demand_statistics
 from paperzoo.papers.shufflenet_v2.halves import interleave
 
@@ -21,7 +22,10 @@ class InterleavedResidual(shufflenetv2.InvertedResidual):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, H / stride, W / stride), rounded up."""
-        passing, convolved = x.chunk(2, dim=1) if self.stride == 1 else (self.branch1(x), x)
+        if self.stride > 1:
+            return interleave(self.branch1(x), self.branch2(x))
+        passing, convolved = x.chunk(2, dim=1)
+        convolved = convolved.contiguous(memory_format=memory_format(x))
         return interleave(passing, self.branch2(convolved))
 
 
@@ -34,6 +38,8 @@ class TorchvisionForm(shufflenetv2.ShuffleNetV2):
         last: channels of the last convolution.
         num_classes, in_chans, global_pool, drop_rate, norm_layer: as timm's networks take them.
     """
+
+    fc: nn.Module
 
     def __init__(
         self,
@@ -61,10 +67,8 @@ class TorchvisionForm(shufflenetv2.ShuffleNetV2):
         for stage, (chans, repeats) in enumerate(zip(stages, REPEATS, strict=True)):
             module = f"stage{stage + 2}.{repeats - 1}"
             self.feature_info.append({"num_chs": chans, "reduction": 8 << stage, "module": module})
-        del self.fc  # the classifier stands last, as in torchvision's state dict
-        self.global_pool, classifier = create_classifier(last, num_classes, pool_type=global_pool)
+        self.global_pool, self.fc = create_classifier(last, num_classes, pool_type=global_pool)
         self.drop = nn.Dropout(drop_rate)
-        self.fc = classifier
 
     def get_classifier(self, name_only: bool = False) -> nn.Module | str:
         """The last layer, or its name."""
