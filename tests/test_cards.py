@@ -18,7 +18,7 @@ from paperzoo.errors import UserError
 SLUGS = cards.slugs()
 CONF = cards.PAPERS.parents[2] / "conf" / "model"
 # Papers of networks for phones: compared at equal multiply-adds, whatever the parameters.
-EFFICIENT = {"mobilenet_v1", "mobilenet_v2", "squeezenet"}
+EFFICIENT = {"mobilenet_v1", "mobilenet_v2", "squeezenet", "shufflenet_v1", "shufflenet_v2", "nasnet"}
 NETWORKS = [(slug, network) for slug in SLUGS for network in cards.load(slug).networks]
 
 
@@ -82,10 +82,11 @@ def test_options_reach_the_network(slug):
     """Each option, set to another value than its default, changes the small network."""
     importlib.import_module(f"paperzoo.papers.{slug}")
     other = {
-        "depth": 20, "width": 32, "pooling_rate": 2, "identity": False, "pooling": "max", "cardinality": 4,
+        "depth": 20, "width": 24, "pooling_rate": 2, "identity": False, "pooling": "max", "cardinality": 4,
         "base_width": 40, "scale": 2, "groups": 2, "using_bn": False, "using_moving_average": False, "unbiased": True,
         "multiplier": 0.3, "separable": False, "shallow": True, "expansion": 2, "residual": False, "linear": False,
         "squeeze_ratio": 0.5, "pct_3x3": 0.25, "bypass": True,
+        "shuffle": False,
     }  # fmt: skip
     x = torch.randn(2, 3, 32, 32)
 

@@ -56,6 +56,8 @@ PAPERS = {
     "switchable_norm": Row(["model.depth=11", "model.width=4"], "model.using_bn=false"),
     "mabn": Row(["model.depth=11", "model.width=4"], "norm=group"),
     "sync_batch_norm": Row(["model.depth=11", "model.width=4"], "norm=group"),
+    "shufflenet_v1": Row(["model.depth=20", "model.width=6"], "model.shuffle=false"),
+    "shufflenet_v2": Row(["model.depth=20", "model.width=4"], "model.width=6"),
 }
 
 assert set(PAPERS) == set(cards.slugs()), (
