@@ -197,16 +197,21 @@ class Cell(nn.Module):
         """(B, chans, H, W), (B, chans_before, H, W or twice that) -> (B, F * joined, H / S, W / S), rounded up."""
         states = [self.conv_1x1(x), self._state_1(before)]
         for index, (left, right) in enumerate(self.genotype.pairs):
-            left_term = self._term(f"comb_iter_{index}_left", left, states)
-            states.append(left_term + self._term(f"comb_iter_{index}_right", right, states))
+            one = self._operate(f"comb_iter_{index}_left", left, states)
+            # Twice the mean of one state: computed once, dropped apart.
+            same = left == right and isinstance(getattr(self, f"comb_iter_{index}_right"), Pool)
+            two = one if same else self._operate(f"comb_iter_{index}_right", right, states)
+            states.append(self._drop(left, one) + self._drop(right, two))
         if self.joined_1x1 is not None:
             states[1] = self.joined_1x1(states[1])
         return torch.cat([states[index] for index in self.genotype.joined], dim=1)
 
-    def _term(self, name: str, operation: Operation, states: list[Tensor]) -> Tensor:
-        """One operation on its state; every path but ``none`` may be dropped."""
+    def _operate(self, name: str, operation: Operation, states: list[Tensor]) -> Tensor:
         module, x = getattr(self, name), states[operation[1]]
-        y = x if module is None else module(x)
+        return x if module is None else module(x)
+
+    def _drop(self, operation: Operation, y: Tensor) -> Tensor:
+        """Every path but ``none`` may be dropped."""
         return y if operation[0] == "none" else self.drop_path(y)
 
     def _state_1(self, before: Tensor) -> Tensor:

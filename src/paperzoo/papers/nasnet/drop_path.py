@@ -23,9 +23,7 @@ class ScheduledDropPath(nn.Module):
 
     def __init__(self, keep: float = 1.0) -> None:
         super().__init__()
-        if not 0 < keep <= 1:
-            raise UserError(f"model.keep={keep}: a path is kept with a probability above 0, at most 1 (1 drops none)")
-        self.keep = keep
+        self.keep = _probability(keep)
         # A tensor, so that a compiled network is not compiled anew at every step; in no state dict.
         self.register_buffer("progress", torch.ones(()), persistent=False)
 
@@ -44,4 +42,10 @@ class ScheduledDropPath(nn.Module):
 
 def keep_of_cell(keep: float, cell: int, cells: int) -> float:
     """1 - (cell + 1) / cells * (1 - keep): the last of all cells has ``keep``, earlier ones more."""
-    return 1 - (cell + 1) / cells * (1 - keep)
+    return 1 - (cell + 1) / cells * (1 - _probability(keep))
+
+
+def _probability(keep: float) -> float:
+    if not 0 < keep <= 1:
+        raise UserError(f"model.keep={keep}: a path is kept with a probability above 0, at most 1 (1 drops none)")
+    return keep

@@ -26,8 +26,7 @@ class NASNet(Classification):
         auxiliary: float | None = None,
         **options: Any,
     ) -> nn.Module:
-        """A NASNet-A from timm's registry; options that are None it leaves out."""
-        self.scheduled, self.auxiliary = scheduled, auxiliary
+        """A NASNet-A from timm's registry; options that are None it leaves out, ``scheduled`` is of its training."""
         return timm.create_model(
             network, num_classes=num_classes, in_chans=in_chans, auxiliary=auxiliary is not None, **options
         )
@@ -39,12 +38,13 @@ class NASNet(Classification):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Tell ScheduledDropPath where training is."""
-        if self.scheduled:
+        if self.hparams["model"]["scheduled"]:
             self.network.set_progress(self.trainer.global_step / self.total_steps)
 
     def logits_and_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """The classifier's logits (B, K), and the loss with the auxiliary head's share."""
-        if self.auxiliary is None:
+        weight = self.hparams["model"]["auxiliary"]
+        if weight is None:
             return super().logits_and_loss(images, targets)
         logits, second = self.network.forward_both(images.contiguous(memory_format=self.memory_format))
-        return logits, self.mean_loss(logits, targets) + self.auxiliary * self.mean_loss(second, targets)
+        return logits, self.mean_loss(logits, targets) + weight * self.mean_loss(second, targets)

@@ -1,10 +1,9 @@
-"""NASNet-A: the two cells stacked, for CIFAR, for ImageNet, and small. "6 @ 768": 6 normal cells a stage, 24 F = 768."""
+"""NASNet-A: the two cells stacked, for CIFAR, for ImageNet, and small; 6 @ 768 has 6 normal cells a stage, 24 F = 768."""
 
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from timm.layers import LayerType, create_classifier, get_norm_layer
 from timm.models import build_model_with_cfg, checkpoint, generate_default_cfgs, register_model
@@ -27,8 +26,8 @@ class AuxiliaryHead(nn.Module):
 
     Args:
         chans: C of the map.
-        grid: pixels that the last convolution sees, 2 x 2 of a 32-pixel CIFAR image. Maps that do not come to it are
-            averaged to it.
+        grid: pixels that the last convolution sees, 4 x 4 of a 32-pixel CIFAR image or a 224-pixel ImageNet image. Maps
+            of other sizes are averaged to it.
     """
 
     def __init__(self, chans: int, num_classes: int, grid: int, norm_layer: Callable[..., nn.Module]) -> None:
@@ -79,7 +78,7 @@ class NASNetA(nn.Module):
         skip_reduction: bool = False,
         keep: float = 1.0,
         auxiliary: bool = False,
-        grid: int = 2,
+        grid: int = 4,
         num_classes: int = 1000,
         in_chans: int = 3,
         global_pool: str = "avg",
@@ -118,7 +117,7 @@ class NASNetA(nn.Module):
         self._initialise()
 
     def _stack(self, cells: int, filters: int, stem_filters: int, imagenet: bool, keep: float) -> None:
-        """Make the cells in the order in which they compute; ``_map`` is the channels and the scale of what is there."""
+        """Make the cells in the order in which they compute; ``_map``: channels and scale of what is there so far."""
         self.cell_names: list[str] = []
         self.feature_info: list[dict[str, Any]] = []
         self._map = self._map_before = (stem_filters, 2 if imagenet else 1)
@@ -139,14 +138,10 @@ class NASNetA(nn.Module):
     def _add(self, name: str, genotype: Genotype, filters: int) -> None:
         (chans, scale), (chans_before, scale_before) = self._map, self._map_before
         stride = 2 if genotype is REDUCTION else 1
-        if not self.cell_names:
-            before = "raw"
-        else:
-            before = "project" if scale == scale_before else "reduce"
+        before = "project" if scale == scale_before else "reduce"
+        before = before if self.cell_names else "raw"
         keep = keep_of_cell(self._keep, len(self.cell_names), self._total)
-        self.add_module(
-            name, Cell(genotype, chans, chans_before, filters, stride, before, self.norm_layer, keep)
-        )  # fmt: skip
+        self.add_module(name, Cell(genotype, chans, chans_before, filters, stride, before, self.norm_layer, keep))
         self.cell_names.append(name)
         if not self._skips(name):
             self._map_before = self._map
@@ -154,9 +149,8 @@ class NASNetA(nn.Module):
 
     def _tap(self, name: str) -> None:
         """The output so far is a feature map: as the next cell rectifies it."""
-        self.feature_info.append(
-            {"num_chs": self._map[0], "reduction": self._map[1], "module": f"{name}.conv_1x1.act"}
-        )  # fmt: skip
+        chans, scale = self._map
+        self.feature_info.append({"num_chs": chans, "reduction": scale, "module": f"{name}.conv_1x1.act"})
 
     def _skips(self, name: str) -> bool:
         """Whether the next cell's second input is this one's, too."""
@@ -176,7 +170,7 @@ class NASNetA(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the last layer, the auxiliary head's as well."""
         weight = self.conv0.get_parameter("conv.weight")
-        place = {"device": weight.device, "dtype": weight.dtype}
+        place: dict[str, Any] = {"device": weight.device, "dtype": weight.dtype}
         self.num_classes = num_classes
         pool_type = self.global_pool.pool_type if global_pool is None else global_pool
         self.global_pool, self.last_linear = create_classifier(
@@ -201,7 +195,7 @@ class NASNetA(nn.Module):
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """The features, and the last map of the second stage."""
-        self._demand_statistics(images)
+        self._demand_room(images)
         x = before = middle = self.conv0(images)
         for name in self.cell_names:
             cell = getattr(self, name)
@@ -211,15 +205,22 @@ class NASNetA(nn.Module):
             x = y
         return self.act(x), middle
 
-    def _demand_statistics(self, images: Tensor) -> None:
-        """Batch normalisation cannot train on one number per channel: say what to change."""
-        scale = self.feature_info[-1]["reduction"]
-        if self.training and len(images) == 1 and max(images.shape[2:]) <= scale:
-            if any(isinstance(module, _BatchNorm) for module in self.modules()):
-                raise UserError(
-                    f"NASNet-A: an image of {images.shape[-2]}x{images.shape[-1]} comes to 1x1 at a {scale}th of the size:"
-                    " a batch of 1 leaves BatchNorm one number per channel; train on at least 2 or on larger images"
-                )
+    def _demand_room(self, images: Tensor) -> None:
+        """The stem needs three pixels, and batch normalisation cannot train on one number per channel."""
+        size, shown = images.shape[2:], "x".join(map(str, images.shape[2:]))
+        conv: Any = self.conv0.get_submodule("conv")
+        if min(size) + 2 * conv.padding[0] < 3:
+            raise UserError(f"NASNet-A: images of {shown}: the stem needs at least 3x3 pixels")
+        if not self.training or len(images) > 1:
+            return
+        scale = self.feature_info[-1]["reduction"] // conv.stride[0]
+        if max((n + 2 * conv.padding[0] - 3) // conv.stride[0] + 1 for n in size) > scale:
+            return
+        if any(isinstance(module, _BatchNorm) for module in self.modules()):
+            raise UserError(
+                f"NASNet-A: an image of {shown} comes to a last map of 1x1: a batch of 1 leaves BatchNorm one number"
+                " per channel; train on a batch of at least 2, or on larger images"
+            )
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Features -> (B, num_classes), or the pooled features."""
@@ -265,8 +266,8 @@ def _create(variant: str, pretrained: bool, options: dict[str, Any], **plan: Any
 
 @register_model
 def nasnet_small(pretrained: bool = False, **options: Any) -> nn.Module:
-    """CIFAR's form with ``cells`` 1 and ``filters`` 16 by default."""
-    return _create("nasnet_small", pretrained, options, cells=1, filters=16, num_classes=10, norm_layer=CIFAR_NORM)
+    """CIFAR's form with ``cells`` 1 and ``filters`` 10 by default: resnet_small's MACs."""
+    return _create("nasnet_small", pretrained, options, cells=1, filters=10, num_classes=10, norm_layer=CIFAR_NORM)
 
 
 @register_model
@@ -286,7 +287,7 @@ def nasnet_a_7_2304(pretrained: bool = False, **options: Any) -> nn.Module:
 @register_model
 def nasnet_a_mobile(pretrained: bool = False, **options: Any) -> nn.Module:
     """NASNet-A (4 @ 1056): 5,289,978 parameters, 568 M MACs."""
-    plan = {"cells": 4, "filters": 44, "stem_filters": 32, "imagenet": True, "grid": 4, "norm_layer": IMAGENET_NORM}
+    plan = {"cells": 4, "filters": 44, "stem_filters": 32, "imagenet": True, "norm_layer": IMAGENET_NORM}
     return _create("nasnet_a_mobile", pretrained, options, **plan)
 
 
