@@ -9,11 +9,12 @@ import torch
 import torchvision
 
 from paperzoo.errors import UserError
-from paperzoo.papers import res2net, resnet, resnext, scnet, senet
+from paperzoo.papers import nasnet, res2net, resnet, resnext, scnet, senet
 
 OFFICIAL = Path(__file__).parent / "official"
 ROOMS = {"scnet50": scnet, "scnet50_v1d": scnet, "res2net50_26w_4s": res2net, "res2net50_v1b_26w_4s": res2net,
-         "res2next50": res2net, "se_resnet50_moskomule": senet}  # fmt: skip
+         "res2next50": res2net, "se_resnet50_moskomule": senet,
+         "nasnet_a_mobile": nasnet}  # fmt: skip
 
 
 def published(name: str) -> dict[str, torch.Tensor]:

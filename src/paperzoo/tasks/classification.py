@@ -99,13 +99,21 @@ class Classification(L.LightningModule):
         targets = labels
         if self.mix is not None:
             images, targets = self.mix(images, labels)  # targets (B, K)
-        logits = self(images)
-        loss = self.loss(logits, targets) if len(labels) else logits.sum()  # of nothing: zero
+        logits, loss = self.logits_and_loss(images, targets)
         assert self.running is not None
         self.running.update(loss, logits, labels)
         if ranks() > 1 and not self.trainer.datamodule.equal_batches:  # type: ignore[attr-defined]
             loss = loss * weight_of_rank(len(labels), self.device)
         return loss
+
+    def logits_and_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K), and the batch's mean loss; a paper whose network has more heads adds their losses here."""
+        logits = self(images)
+        return logits, self.mean_loss(logits, targets)
+
+    def mean_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The chosen loss; of no images zero."""
+        return self.loss(logits, targets) if len(targets) else logits.sum()
 
     def configure_optimizers(self) -> Any:
         """The chosen optimiser, and the schedule as a closed form of the step."""
