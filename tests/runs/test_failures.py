@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 from interruption import stopped_by
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from paperzoo.config import compose
-from paperzoo.errors import Interrupted, RunError
+from paperzoo.errors import Interrupted, RunError, UserError
 from paperzoo.papers.resnet.module import ResNet
-from paperzoo.runs import checkpoints, record
+from paperzoo.runs import checkpoints, compare, record
 from paperzoo.runs.history import History
 from paperzoo.training import train
 
@@ -24,8 +25,8 @@ WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=96
 TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
 
 
-def only(runs: Path) -> Path:
-    (path,) = runs.glob("*/*/*/run.json")
+def only(runs: Path, attempt: int = 1) -> Path:
+    (path,) = runs.glob(f"*/*/{attempt}/run.json")
     return path.parent
 
 
@@ -87,6 +88,93 @@ def test_a_disk_that_takes_no_more_is_said(number, part, tmp_path, monkeypatch):
     with pytest.raises(RunError, match=part):
         train(compose("train", [*WORDS, f"paths.runs_dir={tmp_path}"]))
     assert record.read(only(tmp_path)).failure.kind == "Disk"
+
+
+def test_a_disk_that_takes_nothing_more_at_all(tmp_path, monkeypatch):
+    """Not even the record of the failure: the line is told all the same, and the last state stands."""
+    runs = f"paths.runs_dir={tmp_path}"
+    sync, taken = os.fsync, 0
+
+    def full(descriptor):
+        nonlocal taken
+        taken += 1
+        if taken > 12:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"^the disk is full; .* the last exact state is "):
+        train(compose("train", [*WORDS, "checkpoint.every_steps=1", runs]))
+    left = checkpoints.load(checkpoints.newest_state(only(tmp_path)))["global_step"]
+    assert left >= 1
+    assert record.read(only(tmp_path)).status == "running"  # it could not be written; once we are gone: interrupted
+    with pytest.raises(UserError, match=r"^paths.runs_dir=\S+: cannot write to it \(.*No space left"):
+        train(compose("train", [*WORDS, runs]))
+    monkeypatch.undo()
+    entry = record.read(only(tmp_path).parent / "1")
+    entry.segments[-1].process_started -= 100  # it died
+    record.write(only(tmp_path), entry)
+    assert train(compose("train", [*WORDS, "resume=auto", runs])).segments[1].from_step == left
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
+def test_a_checkpoint_on_a_full_disk_is_the_disks_error():
+    """torch.save hides it behind its own."""
+    with open("/dev/full", "wb", buffering=0) as file, pytest.raises(OSError, match="No space left") as caught:  # noqa: PTH123
+        checkpoints._write({"x": torch.zeros(10**5)}, file)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_weights_that_became_nan_are_no_state_to_go_on_from(tmp_path):
+    """The gradient of a finite loss can be NaN: the step is taken, and no loss has told yet."""
+    count = 0
+
+    def spoil(optimizer, *_):
+        nonlocal count
+        count += 1
+        if count == 4:
+            with torch.no_grad():
+                optimizer.param_groups[0]["params"][0].fill_(torch.nan)
+
+    handle = register_optimizer_step_post_hook(spoil)
+    try:
+        with pytest.raises(RunError, match="became nan at step 4"):
+            train(compose("train", [*WORDS, "checkpoint.every_steps=1", f"paths.runs_dir={tmp_path}"]))
+    finally:
+        handle.remove()
+    assert checkpoints.load(checkpoints.newest_state(only(tmp_path)))["global_step"] == 3
+
+
+def test_a_second_ctrl_c_does_not_wait_and_is_an_interruption_too(tmp_path, monkeypatch):
+    step = ResNet.training_step
+
+    def impatient(self, batch, batch_idx):
+        if self.trainer.global_step == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(self, batch, batch_idx)
+
+    monkeypatch.setattr(ResNet, "training_step", impatient)
+    with pytest.raises(Interrupted) as caught:
+        train(compose("train", [*WORDS, "checkpoint.every_steps=3", f"paths.runs_dir={tmp_path}"]))
+    assert caught.value.exit_code == 130
+    assert record.read(only(tmp_path)).status == "interrupted"
+    assert checkpoints.load(checkpoints.newest_state(only(tmp_path)))["global_step"] == 3
+
+
+def test_nan_in_evaluation_is_in_its_loss(tmp_path, monkeypatch):
+    """torchmetrics' mean leaves NaNs out, so that the loss of a network that fails on some images looked sound."""
+    forward = ResNet.forward
+
+    def failing(self, images):
+        logits = forward(self, images)
+        return logits if self.training else torch.cat([logits[:1] * torch.nan, logits[1:]])
+
+    monkeypatch.setattr(ResNet, "forward", failing)
+    words = [*WORDS, "trainer.max_epochs=1", f"paths.runs_dir={tmp_path}"]
+    first, second = train(compose("train", words)), train(compose("train", words))
+    assert first.epochs[0]["val/loss"] != first.epochs[0]["val/loss"]  # NaN
+    assert compare.first_difference(record.read(only(tmp_path, 1)), second) is None
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

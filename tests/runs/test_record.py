@@ -53,6 +53,23 @@ def test_identity_counts_ranks_data_and_code():
     assert len({key(), key(ranks=2), key(data="e"), key(code="f")}) == 4
 
 
+def test_identity_counts_what_published_weights_hold_not_where_they_lie(finished, tmp_path):
+    runs, entry = finished
+    state = checkpoints.load(folders.find(runs, entry.id) / "checkpoints" / checkpoints.LAST)["state_dict"]
+    state = {name.removeprefix("network."): value for name, value in state.items() if name.startswith("network.")}
+    for name, factor in (("a", 1.0), ("b", 1.0), ("c", 1.5)):
+        (tmp_path / name).mkdir()
+        torch.save({**state, "fc.bias": state["fc.bias"] * factor}, tmp_path / name / "w.pt")
+    a, b, c = (key(f"model.checkpoint={tmp_path / name / 'w.pt'}") for name in "abc")
+    assert a == b
+    assert len({key(), a, c}) == 3
+    words = [*WORDS, "trainer.max_epochs=1", f"paths.runs_dir={tmp_path / 'runs'}"]
+    tuned = train(compose("train", [*words, f"model.checkpoint={tmp_path / 'a' / 'w.pt'}"]))
+    shutil.rmtree(tmp_path / "a")
+    got = evaluate(compose("evaluate", [f"run={tuned.id}", f"paths.runs_dir={tmp_path / 'runs'}"]))  # the id is enough
+    assert got == {name: value for name, value in tuned.results["last"].metrics.items() if name.startswith("test")}
+
+
 def test_record_holds_what_was_measured(finished):
     runs, entry = finished
     folder = folders.find(runs, entry.id)

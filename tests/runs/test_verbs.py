@@ -83,6 +83,18 @@ def test_where_versions_and_platform_differ_reproduce_says_so_and_allows_its_tol
     assert "reproduced within 0.02 (relative): all 38 metrics" in done.stdout
 
 
+def test_a_record_of_more_threads_than_this_machine_takes(copy):
+    first = entries(copy)[0]
+    place = copy / "resnet" / first.identity / "1" / "run.json"
+    content = json.loads(place.read_text())
+    content["determinism"]["threads"] = 1000
+    place.write_text(json.dumps(content))
+    assert verb("evaluate", f"run={first.id}", folder=copy).returncode == 0
+    done = verb("reproduce", first.id, "tolerance=1", folder=copy)  # how far they are apart depends on the machine
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"note: threads were 1000, now there are {4 * os.cpu_count()}" in done.stdout
+
+
 def test_diff_says_what_differs(runs):
     first, second = entries(runs)
     done = verb("reproduce", first.id, f"diff={second.id}", folder=runs)
