@@ -56,6 +56,7 @@ def official_scbottleneck(block: SCBottleneck, x: Tensor) -> Tensor:
 def official_bottle2neck(block: Bottle2neck, x: Tensor) -> Tensor:
     """Res2Net-PretrainedModels: what the splits put out is joined one by one."""
     splits = torch.split(block.relu(block.bn1(block.conv1(x))), block.width, 1)
+    out = y = splits[0]
     for i in range(block.num_scales):
         y = splits[i] if not i or block.is_first else y + splits[i]
         y = block.relu(block.bns[i](block.convs[i](y)))

@@ -1,4 +1,4 @@
-"""NASNet-A: the two cells stacked, for CIFAR, for ImageNet, and small; 6 @ 768 has 6 normal cells a stage, 24 F = 768."""
+"""NASNet-A: the two cells stacked, for CIFAR, ImageNet, and small; 6 @ 768 has 6 normal cells a stage, 24 F = 768."""
 
 from collections.abc import Callable
 from functools import partial

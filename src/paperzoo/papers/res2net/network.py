@@ -43,7 +43,7 @@ def hierarchical_bottleneck(
     attention = get_attn(attn_layer)
     return Bottle2neck(
         chans, planes, stride, downsample, cardinality, base_width, scale, norm_layer=norm_layer,
-        attn_layer=attention and (lambda channels, **place: attention(channels)),  # any layer of a number of channels
+        attn_layer=attention and (lambda channels, **_: attention(channels)),  # any layer of a number of channels
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from paperzoo.errors import UserError
 
 
 class Res2Conv(nn.Module):
-    """y_1 = K_1(x_1), y_i = K_i(x_i + y_(i-1)), y_s = x_s (Eq. 1; the authors' code passes the last split, not the first).
+    """y_1 = K_1(x_1), y_i = K_i(x_i + y_(i-1)), y_s = x_s (Eq. 1; the authors' code passes the last, not the first).
 
     Each K is a 3x3 convolution, its normalisation and activation. It stands where a bottleneck has those three.
 
@@ -93,7 +93,7 @@ def multi_scale(network: nn.Module, scale: int = 4, **layers: Any) -> nn.Module:
     Raises:
         UserError: there is no bottleneck, or its width is no multiple of scale times its groups.
     """
-    blocks = [module for module in network.modules() if _is_bottleneck(module)]
+    blocks: list[Any] = [module for module in network.modules() if _is_bottleneck(module)]
     if not blocks:
         raise UserError(
             f"multi_scale: {type(network).__name__} has no bottleneck, a block with a 3x3 conv2, bn2 and conv3"
@@ -110,7 +110,7 @@ def multi_scale(network: nn.Module, scale: int = 4, **layers: Any) -> nn.Module:
 def _instead_of(conv: nn.Conv2d, scale: int, block: Any, **layers: Any) -> Res2Conv:
     stride, dilation = conv.stride[0], conv.dilation[0]
     first = stride > 1 or block.downsample is not None
-    place = {"device": conv.weight.device, "dtype": conv.weight.dtype}
+    place: dict[str, Any] = {"device": conv.weight.device, "dtype": conv.weight.dtype}
     return Res2Conv(conv.in_channels, scale, stride, dilation, conv.groups, first=first, **layers, **place)
 
 
