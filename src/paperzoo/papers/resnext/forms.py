@@ -85,8 +85,8 @@ def in_form(grouped: Bottleneck, form: str) -> nn.Module:
 def _part(conv: nn.Conv2d, weight: Tensor) -> nn.Conv2d:
     """A convolution like the given one, without groups, of some of its kernels."""
     chans_out, chans_in = weight.shape[:2]
-    shape: Any = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
-    part = nn.Conv2d(chans_in, chans_out, *shape, bias=False, device=weight.device, dtype=weight.dtype)
+    same: dict[str, Any] = {name: getattr(conv, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    part = nn.Conv2d(chans_in, chans_out, **same, bias=False, device=weight.device, dtype=weight.dtype)
     part.weight.data.copy_(weight.data)
     return part
 
