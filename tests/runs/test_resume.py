@@ -4,8 +4,13 @@ Kills at random places are in ``soak.py``.
 """
 
 import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from interruption import Died, dying_at
@@ -112,11 +117,12 @@ def test_a_signal_after_the_end_does_not_make_it_unfinished(tmp_path, monkeypatc
     assert entry.results
 
 
-def test_of_two_that_go_on_with_one_run_one_is_refused(tmp_path):
+def test_of_two_that_go_on_with_one_run_one_is_refused(tmp_path, monkeypatch):
     """The other process has the lock; or it has had it, and finished the run, between our look and our lock."""
     died(tmp_path, 3, ["checkpoint.every_steps=2"])
     words = [*WORDS, "resume=auto", f"paths.runs_dir={tmp_path}"]
     lock = session._lock(only(tmp_path))
+    monkeypatch.setattr(session, "ORPHANS_LIVE", 0.2)
     with pytest.raises(UserError, match="another process is working on this run"):
         train(compose("train", words))
     os.close(lock)
@@ -129,8 +135,40 @@ def test_of_two_that_go_on_with_one_run_one_is_refused(tmp_path):
         checkpoints.remove_states(folder / "checkpoints")
         return take(folder)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "_lock", late)
-        with pytest.raises(UserError, match="has been finished meanwhile"):
-            train(compose("train", words))
+    monkeypatch.setattr(session, "_lock", late)
+    with pytest.raises(UserError, match="has been finished meanwhile"):
+        train(compose("train", words))
     assert record.read(only(tmp_path)).status == "finished"
+
+
+def test_the_data_workers_of_a_killed_process_do_not_keep_its_run(tmp_path):
+    """They inherit its lock, and live on for up to five seconds."""
+    held = session._lock(tmp_path)
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(1)
+        os._exit(0)
+    os.close(held)  # the process is gone, its worker is not
+    began = time.monotonic()
+    os.close(session._lock(tmp_path))
+    assert 0.5 < time.monotonic() - began < 5
+    os.waitpid(pid, 0)
+
+
+def test_a_killed_process_that_nobody_waited_for_is_seen_as_interrupted():
+    """A zombie still has its id."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    segment = record.new_segment(0)
+    segment.pid, segment.process_started = process.pid, psutil.Process(process.pid).create_time()
+    assert record._alive(segment)
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert not record._alive(segment)
+    process.wait()
+
+
+def test_trains_in_a_thread_where_no_signals_are_heard(tmp_path):
+    words = [*WORDS, "trainer.max_epochs=1", f"paths.runs_dir={tmp_path}"]
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(train, compose("train", words)).result().status == "finished"

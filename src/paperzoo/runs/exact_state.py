@@ -28,7 +28,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Signals raise ``Interrupted`` wherever they arrive; while training, ``ExactState`` waits for the step's end."""
-    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+    if not _may_listen():
         yield
         return
 
@@ -41,6 +41,11 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _may_listen() -> bool:
+    """Handlers may be set in the main thread alone."""
+    return threading.current_thread() is threading.main_thread()
 
 
 class ExactState(L.Callback):
@@ -74,8 +79,9 @@ class ExactState(L.Callback):
         else:
             random_state.restore(self.saved[trainer.global_rank])
         self.last_time = time.monotonic()
-        for number in SIGNALS:
-            signal.signal(number, self._note)
+        if _may_listen():
+            for number in SIGNALS:
+                signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
@@ -121,6 +127,8 @@ class ExactState(L.Callback):
 
     def listen_no_more(self) -> None:
         """Give the signals back."""
+        if not _may_listen():
+            return
         for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)
 

@@ -163,7 +163,9 @@ def _alive(segment: Segment) -> bool:
     if segment.host != socket.gethostname():
         return time.time() - datetime.fromisoformat(segment.updated).timestamp() < SILENT_AFTER
     try:
-        return abs(psutil.Process(segment.pid).create_time() - segment.process_started) < 1
+        process = psutil.Process(segment.pid)
+        same = abs(process.create_time() - segment.process_started) < 1
+        return same and process.status() != psutil.STATUS_ZOMBIE  # killed, and nobody has waited for it yet
     except psutil.NoSuchProcess:
         return False
 

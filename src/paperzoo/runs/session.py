@@ -25,6 +25,7 @@ INHERITED = "PAPERZOO_RUN"  # environment variable by which the ranks that Light
 TOLD = "PAPERZOO_TELL"  # environment variable: a file in which whoever started this process looks for the run's folder
 HEARTBEAT = 30  # seconds
 LOCK = ".lock"
+ORPHANS_LIVE = 15.0  # seconds: the data workers of a killed process hold its lock until they see that it is gone
 
 
 @dataclass
@@ -264,12 +265,16 @@ def _can_go_on(folder: Path) -> bool:
 def _lock(folder: Path) -> int:
     """Hold the folder until the run or this process ends: no two processes go on with one run."""
     descriptor = os.open(folder / LOCK, os.O_CREAT | os.O_RDWR, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UserError(f"{folder}: another process is working on this run") from None
-    return descriptor
+    until = time.monotonic() + ORPHANS_LIVE
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return descriptor
+        except BlockingIOError:
+            if time.monotonic() > until:
+                os.close(descriptor)
+                raise UserError(f"{folder}: another process is working on this run") from None
+            time.sleep(0.1)
 
 
 def peak_memory() -> int:
