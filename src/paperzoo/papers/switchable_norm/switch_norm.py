@@ -5,7 +5,6 @@ Luo, Ren, Peng, Zhang, Li: Differentiable Learning-to-Normalize via Switchable N
 Shapes: N images, C channels, S positions (H W, or D H W).
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,73 +13,135 @@ from torch import Tensor, nn
 from paperzoo.norms.layers import Normalisation
 from paperzoo.norms.sync import is_recomputed, sum_over, sums, wide_enough
 
-CACHED = 2**17  # numbers: products of so many at once stay in the processor's cache
-Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+CACHED = 2**18  # numbers: products of so many at once stay in the processor's cache
+LARGE = 2**15  # numbers: an image of so many is worth a kernel of its own
 
 
 def _sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """The sums of ``a`` and of ``a b`` over the positions: (N, C, S) each -> (N, C) each, in float64."""
-    if a.is_contiguous() and b.is_contiguous():
-        first, second = sums(a.view(1, -1, a.shape[2]), b.view(1, -1, a.shape[2]))
-        return first.view(a.shape[:2]), second.view(a.shape[:2])
-    images = max(1, CACHED // max(1, a.shape[1] * a.shape[2]))
-    products = [(x * y).sum(dim=2) for x, y in zip(a.split(images), b.split(images), strict=True)]
+    images, channels, positions = a.shape
+    if a.is_contiguous() or b.is_contiguous():
+        first, second = sums(a.reshape(1, -1, positions), b.reshape(1, -1, positions))
+        return first.view(images, channels), second.view(images, channels)
+    if channels * positions >= LARGE:  # in channels_last, each image is a contiguous matrix (S, C)
+        found = [sums(*matrices) for matrices in zip(a.transpose(1, 2), b.transpose(1, 2), strict=True)]
+        return torch.stack([first for first, _ in found]), torch.stack([second for _, second in found])
+    together = max(1, CACHED // (channels * positions))
+    products = [(x * y).sum(dim=2) for x, y in zip(a.split(together), b.split(together), strict=True)]
     return a.sum(dim=2).double(), torch.cat(products).double()
 
 
 def _as_maps(values: Tensor, x: Tensor) -> Tensor:
     """(N, C) -> (N, C, 1) in the type of ``x``."""
-    return values.detach().to(x.dtype)[..., None]
+    return values.to(x.dtype)[..., None]
+
+
+class _Own:
+    """Means and variances (2, N, C) as they are: each image's and channel's own. Eq. 4, first row."""
+
+    def __init__(self, moments: Tensor) -> None:
+        self.moments = moments
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Of the moments -> of each image's and channel's own, (2, N, C)."""
+        return gradient
+
+
+class _Running(_Own):
+    """Those of training, (2, 1, C)."""
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """None."""
+        return torch.zeros_like(gradient)
+
+
+class _Pooled(_Own):
+    """Of all numbers of an image (over dim 2), or of a channel (over dim 1; also over ranks). Eq. 4, other rows."""
+
+    def __init__(self, own: Tensor, dim: int, *, over_ranks: bool = False, unbiased: bool = False) -> None:
+        self.own, self.dim, self.over_ranks = own, dim, over_ranks
+        means, variances = own
+        total = torch.stack([means, variances + means.square()]).sum(dim, keepdim=True)
+        self.count = own.new_full((1,), own.shape[dim])
+        if over_ranks:
+            packed = sum_over(torch.cat([self.count, total.flatten()]), None)
+            self.count, total = packed[:1], packed[1:].view_as(total)
+        mean, second = total / self.count.clamp_min(1)
+        self.correction = self.count / (self.count - 1).clamp_min(1) if unbiased else 1
+        super().__init__(torch.stack([mean, (second - mean.square()).clamp_min(0) * self.correction]))
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Each mean moves the mean and, by its distance from it, the variance."""
+        total = gradient.sum(self.dim, keepdim=True)
+        of_mean, of_variance = (sum_over(total, None) if self.over_ranks else total) / self.count.clamp_min(1)
+        of_variance = of_variance * self.correction
+        distance = self.own[0] - self.moments[0]
+        return torch.stack([of_mean + 2 * distance * of_variance, of_variance.expand_as(distance)])
+
+
+class _Mixture:
+    """The sums over the kinds of statistics, the means and the variances each with a softmax of its own. Eq. 3 and 5.
+
+    A few (N, C) numbers in float64. Its gradient is written out: autograd's bookkeeping would take as long as a map.
+    """
+
+    def __init__(self, kinds: list[_Own], mean_weight: Tensor, var_weight: Tensor) -> None:
+        self.kinds = kinds
+        self.shares = torch.stack([mean_weight, var_weight]).double().softmax(1)  # (2, kinds)
+
+    def _shared(self) -> Any:
+        """Each kind with its shares (2, 1, 1)."""
+        return zip(self.kinds, self.shares[..., None, None].unbind(1), strict=True)
+
+    def moments(self) -> Tensor:
+        """Mixed means and variances, (2, N, C)."""
+        return sum(share * kind.moments for kind, share in self._shared())
+
+    def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the mixed moments -> of each image's and channel's own, (2, N, C), and of both weights, (2, kinds)."""
+        of_own = sum(kind.backward(share * gradient) for kind, share in self._shared())
+        of_shares = torch.stack([(gradient * kind.moments).sum((1, 2)) for kind in self.kinds], dim=1)
+        return of_own, self.shares * (of_shares - (self.shares * of_shares).sum(1, keepdim=True))
 
 
 class _Normalise(torch.autograd.Function):
-    """scale (x - mean) + bias, where ``mix`` makes mean and scale of each image's and channel's own moments.
+    """weight (x - mean) / sqrt(variance + eps) + bias with mixed moments (Eq. 3), for x (N, C, S).
 
-    The maps are read and written as often as batch normalisation does; the mixing of (N, C) numbers is left to
-    autograd, within, in float64: differences of means near 1e4 would be lost.
+    The maps are read and written about as often as batch normalisation does.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, mix: Mix, bias: Tensor, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, layer: "_SwitchNorm", weight: Tensor, bias: Tensor, *weights: Tensor) -> Tensor:
+        positions = x.shape[2]
         # (N, C): the mean of an eighth of the positions; (shift - mean)^2 <= 8 variance, so that nothing cancels badly.
-        shift = x[..., : x.shape[2] // 8 + 1].mean(dim=2)
+        shift = x[..., : positions // 8 + 1].mean(dim=2)
         d = x - shift[..., None]  # (N, C, S)
-        rest, variance = (total / x.shape[2] for total in _sums(d, d))  # rest: what rounding left of the mean
-        with torch.enable_grad():
-            moments = (shift + rest).requires_grad_(), (variance - rest.square()).clamp_min_(0).requires_grad_()
-            mean, scale = mix(*moments)  # (N, C) each
-            offset = (shift - mean) * scale + bias.view(1, -1)
-        ctx.mixed, ctx.inputs = (scale, offset), (*moments, bias, *parameters)
-        scale = _as_maps(scale, x)
-        ctx.save_for_backward(x, shift, rest, scale)
-        return d.mul_(scale).add_(_as_maps(offset, x))
+        first, second = _sums(d, d)
+        rest = first / positions  # what rounding left of the mean
+        ctx.freedom = max(positions - layer.unbiased, 1)
+        own = torch.stack([shift + rest, (second - first * rest).clamp_min(0) / ctx.freedom])
+        ctx.mixture = _Mixture(layer.kinds_of(own), *weights)
+        mean, variance = ctx.mixture.moments()
+        invstd = (variance + layer.eps).rsqrt()
+        scale, distance = invstd * weight.view(1, -1), shift - mean
+        ctx.save_for_backward(x, shift, rest, distance, invstd, weight)
+        return d.mul_(_as_maps(scale, d)).add_(_as_maps(distance * scale + bias.view(1, -1), d))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
-        x, shift, rest, scale = ctx.saved_tensors
+        x, shift, rest, distance, invstd, weight = ctx.saved_tensors
         d = x - shift[..., None]
-        doffset, dscale = _sums(dy, d)
-        wanted = [t for t in ctx.inputs if t.requires_grad]
-        found = torch.autograd.grad(ctx.mixed, wanted, (dscale, doffset), retain_graph=True)
-        gradients = {id(t): gradient for t, gradient in zip(wanted, found, strict=True)}
-        dmean, dvariance, *dparameters = (gradients.get(id(t)) for t in ctx.inputs)
-        slope = dvariance * (2 / x.shape[2])  # of x - mean, which is d - rest
-        dmean = dmean / x.shape[2] - slope * rest
-        dx = d.mul_(_as_maps(slope, d)).add_(_as_maps(dmean, d)).addcmul_(dy, scale)
-        return dx, None, *dparameters
-
-
-class _SumOverRanks(torch.autograd.Function):
-    """The sum over the ranks, whose gradient is the sum of all ranks' gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, packed: Tensor) -> Tensor:  # noqa: ARG004
-        return sum_over(packed.clone(), None)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004
-        return sum_over(gradient.clone(), None)
+        sum_dy, sum_dyd = _sums(dy, d)
+        sum_dyx = sum_dyd + distance * sum_dy  # of dy (x - mean)
+        scale = invstd * weight.view(1, -1)
+        of_mixed = torch.stack([-scale * sum_dy, -scale * invstd.square() * sum_dyx / 2])
+        (of_mean, of_variance), of_weights = ctx.mixture.backward(of_mixed)
+        slope = 2 / ctx.freedom * of_variance  # of d - rest
+        offset = of_mean / x.shape[2] - slope * rest
+        dx = d.mul_(_as_maps(slope, d)).add_(_as_maps(offset, d)).addcmul_(dy, _as_maps(scale, d))
+        of_affine = ((sum_dyx * invstd).sum(0), sum_dy.sum(0))
+        return dx, None, *(gradient.view_as(weight).to(weight.dtype) for gradient in of_affine), *of_weights
 
 
 class _SwitchNorm(Normalisation):
@@ -140,32 +201,26 @@ class _SwitchNorm(Normalisation):
             shape = ("N", str(self.num_features), "D", "H", "W")[:2] + ("D", "H", "W")[3 - self.spatial :]
             raise ValueError(f"{type(self).__name__} takes ({', '.join(shape)}), got {tuple(x.shape)}")
 
-    def _mix(self, means: list[Tensor], variances: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Eq. 3: the sums over the kinds, each with its own softmax."""
-        share_mean, share_var = self.mean_weight.softmax(0), self.var_weight.softmax(0)
-        mean = sum(share * value for share, value in zip(share_mean, means, strict=True))
-        variance = sum(share * value for share, value in zip(share_var, variances, strict=True))
-        return mean, variance
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape and type."""
+        self._check(x)
+        wide = wide_enough(x)
+        maps = wide.flatten(2) if self.spatial else wide[..., None]  # (N, C, S)
+        y = _Normalise.apply(maps, self, self.weight, self.bias, self.mean_weight, self.var_weight)
+        return y.to(x.dtype).view(x.shape)
 
-    def _batch_statistics(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C) each -> (1, C) each: of this batch (of all ranks) in training, the running ones in evaluation."""
-        if not self.training:
-            return self.running_mean.view(1, -1), self.running_var.view(1, -1)
-        batch_mean, batch_variance = self._over_batch(mean, variance)
-        if not is_recomputed():
-            self._track(batch_mean.detach(), batch_variance.detach())
-        return batch_mean, batch_variance
-
-    def _over_batch(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        """Eq. 4, last row: the mean over the images of what each image has."""
-        if self.synchronise:
-            wide = mean.double()
-            own = [wide.new_full((1,), len(mean)), wide.sum(0), (variance.double() + wide.square()).sum(0)]
-            n, *sums_of_all = _SumOverRanks.apply(torch.cat(own)).split([1, mean.shape[1], mean.shape[1]])
-            first, second = (total / n.clamp_min(1) for total in sums_of_all)
-            return first[None], (second - first.square()).clamp_min(0)[None]
-        batch_mean = mean.mean(0, keepdim=True)
-        return batch_mean, variance.mean(0, keepdim=True) + (mean - batch_mean).square().mean(0, keepdim=True)
+    def kinds_of(self, own: Tensor) -> list[_Own]:
+        """The kinds of statistics that are mixed, from each image's and channel's own (2, N, C)."""
+        unbiased = self.unbiased and not self.spatial  # else those of one's own are, already
+        kinds = [_Own(own)] if self.spatial else []
+        kinds.append(_Pooled(own, dim=2, unbiased=unbiased))
+        if self.using_bn and self.training:
+            kinds.append(_Pooled(own, dim=1, over_ranks=self.synchronise, unbiased=unbiased))
+            if not is_recomputed():
+                self._track(*kinds[-1].moments)
+        elif self.using_bn:
+            kinds.append(_Running(torch.stack([self.running_mean.view(1, -1), self.running_var.view(1, -1)])))
+        return kinds
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor) -> None:
@@ -182,33 +237,6 @@ class SwitchNorm2d(_SwitchNorm):
 
     kinds = ("instance", "layer", "batch")
     spatial = 2
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same shape and type."""
-        self._check(x)
-        wide = wide_enough(x).flatten(2)  # (N, C, S)
-        y = _Normalise.apply(
-            wide, self._statistics(wide.shape[2]), self.bias, self.weight, self.mean_weight, self.var_weight
-        )
-        return y.to(x.dtype).view(x.shape)
-
-    def _statistics(self, positions: int) -> Mix:
-        """What makes the mean and the scale (N, C) of the moments (N, C) of each image and channel."""
-
-        def mix(mean_in: Tensor, var_in: Tensor) -> tuple[Tensor, Tensor]:
-            if self.unbiased:
-                var_in = var_in * (positions / max(positions - 1, 1))
-            mean_ln = mean_in.mean(1, keepdim=True)  # (N, 1)                               Eq. 4, second row
-            var_ln = var_in.mean(1, keepdim=True) + (mean_in - mean_ln).square().mean(1, keepdim=True)
-            means, variances = [mean_in, mean_ln], [var_in, var_ln]
-            if self.using_bn:
-                mean_bn, var_bn = self._batch_statistics(mean_in, var_in)  # (1, C)
-                means.append(mean_bn)
-                variances.append(var_bn)
-            mean, variance = self._mix(means, variances)  # (N, C)
-            return mean, self.weight.view(1, -1) * torch.rsqrt(variance + self.eps)  #      Eq. 3
-
-        return mix
 
 
 class SwitchNorm3d(SwitchNorm2d):
@@ -228,22 +256,3 @@ class SwitchNorm1d(_SwitchNorm):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.997, *args: Any, **kwargs: Any):
         super().__init__(num_features, eps, momentum, *args, **kwargs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same shape and type."""
-        self._check(x)
-        wide = wide_enough(x)
-        correction = int(self.unbiased)
-        var_ln, mean_ln = torch.var_mean(wide, 1, correction=correction, keepdim=True)  # (N, 1)
-        means, variances = [mean_ln], [var_ln]
-        if self.using_bn:
-            mean_bn, var_bn = self._batch_statistics(wide, torch.zeros_like(wide))  # (1, C)
-            means.append(mean_bn)
-            variances.append(var_bn)
-        mean, variance = self._mix(means, variances)
-        y = self.weight * (wide - mean) * torch.rsqrt(variance + self.eps) + self.bias
-        return y.to(x.dtype)
-
-    def _over_batch(self, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
-        batch_mean, batch_variance = super()._over_batch(mean, variance)
-        return batch_mean, batch_variance * (len(mean) / max(len(mean) - 1, 1)) if self.unbiased else batch_variance
