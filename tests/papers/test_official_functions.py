@@ -100,7 +100,7 @@ def res2net_branch(x: Tensor, s: State, p: str, stride: int, first: bool, v1d: b
 
 
 def network(x: Tensor, s: State, branch: Callable[..., Tensor], v1d: bool) -> Tensor:
-    """ResNet's frame. v1d (v1b in Res2Net's names): three 3x3 in the stem, shortcuts that average before they project."""
+    """ResNet's frame. v1d (v1b in Res2Net's names): three 3x3 in the stem, shortcuts average before they project."""
     if v1d:
         x = F.relu(norm(conv(x, s, "conv1.0", 2), s, "conv1.1"))
         x = F.relu(norm(conv(x, s, "conv1.3"), s, "conv1.4"))
@@ -147,7 +147,7 @@ def random_weights(name: str) -> State:
         elif len(shape) > 1:  # kernels and the classifier
             fan_in = torch.Size(shape[1:]).numel()
             state[key] = torch.randn(shape, generator=draw) * (1.5 / fan_in) ** 0.5
-        elif key.endswith("bias") or key.endswith("mean"):
+        elif key.endswith(("bias", "mean")):
             state[key] = torch.randn(shape, generator=draw) * 0.3
         else:  # gains and variances
             state[key] = (torch.rand(shape, generator=draw) + 0.5) * (0.3 if key.endswith("bn3.weight") else 1)
