@@ -131,7 +131,7 @@ def test_counts_are_the_papers(name):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0", "shufflenet_v2_x2_0"])
+@pytest.mark.parametrize("name", ["shufflenet_v2_x0_5", "shufflenet_v2_x1_0"])
 def test_torchvisions_form_is_torchvisions_network(name, training, layout):
     """The same keys; outputs, gradients and running statistics within 1e-5, and to the last digits in float64."""
     theirs = getattr(torchvision.models, name)(weights=None).train(training)
@@ -143,16 +143,14 @@ def test_torchvisions_form_is_torchvisions_network(name, training, layout):
     images = torch.randn(2, 3, 64, 48)
     for dtype, tolerance in ((torch.float32, 1e-5), (torch.float64, 1e-12)):
         found = []
-        for each in (ours.to(dtype).to(memory_format=layout), theirs.to(dtype)):
+        for each in (net.to(dtype).to(memory_format=layout) for net in (ours, theirs)):
             each.zero_grad()
-            x = images.to(dtype).contiguous(memory_format=layout).requires_grad_()
+            x = images.to(dtype, copy=True).contiguous(memory_format=layout).requires_grad_()
             logits = each(x)
             logits.square().mean().backward()
             found.append([logits, x.grad, *(p.grad for p in each.parameters()), *each.buffers()])
         for one, two in zip(*found, strict=True):
-            if dtype == torch.float64 or not training:
-                assert relative(one, two.double()) < tolerance
-        assert relative(found[0][0], found[1][0].double()) < tolerance
+            assert relative(one, two) < tolerance
 
 
 def test_the_two_forms_are_two_networks():
