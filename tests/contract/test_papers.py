@@ -52,7 +52,7 @@ PAPERS = {
     "mobilenet_v1": Row(["model.multiplier=0.25"], "model.shallow=true"),
     "mobilenet_v2": Row(["model.multiplier=0.25"], "model.linear=false"),
     "squeezenet": Row(matters="model.bypass=true", normalises=False),
-    "nasnet": Row(["model.filters=4", "model.keep=0.9"], "model.cells=2"),
+    "nasnet": Row(["model.filters=4"], "model.cells=2"),
     "group_norm": Row(["model.depth=11", "model.width=8"], "model.groups=2"),
     "switchable_norm": Row(["model.depth=11", "model.width=4"], "model.using_bn=false"),
     "mabn": Row(["model.depth=11", "model.width=4"], "norm=group"),

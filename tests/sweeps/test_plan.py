@@ -208,7 +208,7 @@ def test_bayes_goes_where_it_is_better(tmp_path: Path) -> None:
     while claim := plan.claim():
         found.append(claim.cell["lr"])
         plan.complete(claim, "x", 1 - abs(claim.cell["lr"] - 0.3))
-    late, early = found[30:], found[:10]
+    late, early = found[20:], found[:10]
     distance = [sum(abs(value - 0.3) for value in part) / len(part) for part in (late, early)]
     assert distance[0] < distance[1]
 

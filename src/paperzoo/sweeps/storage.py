@@ -27,6 +27,7 @@ from paperzoo.sweeps.search import cell_of, space
 from paperzoo.sweeps.specification import Cell, Sweep
 
 SILENT_AFTER = 120.0  # seconds without a sign from an agent on another host
+TRIES = 10  # to make the tables
 EPOCHS = "trainer.max_epochs"
 TOO_LATE = contextlib.suppress(UpdateFinishedTrialError)  # others took this agent for dead; the trial is not its own
 LIVE = (TrialState.WAITING, TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
@@ -85,7 +86,7 @@ class Plan:
         """For each key the trial that counts: the first live one, else the last failed; cells no more planned aside."""
         found: dict[str, FrozenTrial] = {}
         for trial in self.trials():
-            key = _key(trial)
+            key = self._key(trial)
             if key is None or (self.cells and key not in self.cells):
                 continue
             if key not in found or found[key].state not in LIVE:
@@ -104,7 +105,7 @@ class Plan:
         for key, trial in counted.items():
             if trial.state == TrialState.FAIL and trial.user_attrs.get("outcome", "lost") == "lost":
                 self._enqueue(key, trial)
-        return [taken for trial in lost if (taken := _key(trial))]
+        return [taken for trial in lost if (taken := self._key(trial))]
 
     def retry_failed(self) -> int:
         """Enqueue again what failed by itself."""
@@ -193,6 +194,13 @@ class Plan:
             indices[name] = parameter.choices.index(cell[name])
         return indices
 
+    def _key(self, trial: FrozenTrial) -> str | None:
+        """None for a trial that stands for no run; a new trial of a search has its key before it is written."""
+        if trial.user_attrs.get("outcome") == "surplus":
+            return None
+        key: str | None = trial.user_attrs.get("key")
+        return key if self.cells or key else str(trial.number)
+
     def _is_full(self) -> bool:
         return self.sweep.run_cap is not None and len(self.counted()) >= self.sweep.run_cap
 
@@ -222,13 +230,6 @@ def key_of(cell: Cell) -> str:
     return json.dumps(cell, sort_keys=True)
 
 
-def _key(trial: FrozenTrial) -> str | None:
-    """None for a trial that stands for no run."""
-    if trial.user_attrs.get("outcome") == "surplus":
-        return None
-    return trial.user_attrs.get("key")
-
-
 def open_storage(url: str) -> optuna.storages.BaseStorage:
     """Optuna's storage of a URL; the folder of an SQLite file is made.
 
@@ -241,10 +242,9 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     if url.startswith("sqlite:///"):
         Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         arguments = {"connect_args": {"timeout": 60}}
+    address = url.replace("postgresql://", "postgresql+psycopg://", 1)
     try:
-        storage = optuna.storages.RDBStorage(
-            url.replace("postgresql://", "postgresql+psycopg://", 1), engine_kwargs=arguments
-        )
+        storage = _made(address, arguments)
     except (ArgumentError, NoSuchModuleError):
         raise UserError(f"storage={url}: must be sqlite:///<file> or postgresql://<user>@<host>/<database>") from None
     except (ImportError, ModuleNotFoundError) as error:
@@ -255,6 +255,20 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     if url.startswith("sqlite:"):
         _lock_first(storage.engine)
     return storage
+
+
+def _made(address: str, arguments: dict[str, Any]) -> optuna.storages.RDBStorage:
+    """The storage; of two that make the tables at the same moment one fails, and finds them on its next try."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for _ in range(TRIES):
+        try:
+            return optuna.storages.RDBStorage(address, engine_kwargs=arguments)
+        except SQLAlchemyError as error:
+            if "already exists" not in str(error) and "UNIQUE" not in str(error).upper():
+                raise
+            time.sleep(0.5)
+    return optuna.storages.RDBStorage(address, engine_kwargs=arguments)
 
 
 def _lock_first(engine: Any) -> None:
