@@ -1,0 +1,1 @@
+"""From run records to a published report: sources, statistics, figures, pages."""

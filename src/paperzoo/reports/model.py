@@ -1,0 +1,90 @@
+"""What a report is made of: plain data between the sources, the statistics and the pages.
+
+``analysis`` makes a ``Report`` of records; ``figures``, ``page``, ``markdown`` and ``table`` write it and compute
+nothing, so that every figure of every form is the same.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from paperzoo.runs.record import Record
+
+Verdict = Literal["better", "worse", "direction", "no difference seen", "too few seeds"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval."""
+
+    mean: float
+    low: float | None  # None with one value
+    high: float | None
+    n: int
+    method: Literal["t", "bootstrap", "none"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against the baseline, paired by seed. Differences are arm minus baseline, in the metric's unit."""
+
+    arm: str
+    n: int  # pairs
+    difference: Interval | None  # None without a pair
+    p: float | None  # paired t-test, two-sided
+    p_holm: float | None  # adjusted over the report's arms
+    p_sign_flip: float | None  # exact, two-sided
+    effect_size: float | None  # Cohen's d of the differences (d_z)
+    detectable: float | None  # smallest difference seen with power .8 at alpha .05 and this n and spread
+    probability: float | None  # P(arm beats baseline), on a new seed
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The runs that differ in nothing but the seed."""
+
+    name: str  # what tells it from the other arms, "scnet" or "model=scnet, norm=group"
+    settings: dict[str, Any]  # of the swept keys, seed apart
+    command: str  # runs it with one seed, "python src/train.py model=scnet ... seed=0"
+    runs: tuple[Record, ...]  # finished, with the metric, one a seed, in the order of seeds
+    scores: tuple[float, ...]  # the metric of each, in its unit
+    score: Interval | None
+    best_score: Interval | None  # of the weights that validation chose
+    counts: dict[str, int]  # of all runs by status: finished, failed, interrupted, running
+    cost: dict[str, Interval]  # parameters, macs, seconds, images_per_second, peak_memory_mib: over the runs
+    baseline: bool = False
+
+
+@dataclass(frozen=True)
+class ClaimLine:
+    """A paper's claim beside what was measured."""
+
+    paper: str  # slug
+    claim: str  # id in the card
+    statement: str
+    reported: str  # "40.8 (SCNet-50) against 37.6 (ResNet-50), COCO box AP, MCG-NKU/SCNet"
+    measured: str
+    verdict: str  # one of cards.Verdict
+
+
+@dataclass(frozen=True)
+class Report:
+    """A question and its answer, ready to be written."""
+
+    name: str  # of the sweep file and the folder
+    title: str
+    question: str
+    answer: str  # one or two sentences, made from the comparisons
+    method: str  # grid, random, bayes
+    metric: str  # test/top1
+    unit: str  # "%", or ""
+    goal: Literal["minimize", "maximize"]
+    swept: tuple[str, ...]  # keys that differ between arms; in a search, the searched keys
+    arms: tuple[Arm, ...]  # in the sweep's order
+    comparisons: tuple[Comparison, ...]  # every arm apart from the baseline; empty for searches
+    importance: dict[str, float] = field(default_factory=dict)  # of the searched keys, sums to 1
+    claims: tuple[ClaimLine, ...] = ()
+    scale: tuple[str, ...] = ()  # what this scale can and cannot show
+    problems: tuple[str, ...] = ()  # one clear line each: failed runs, unreadable records, arms without a pair
+    facts: dict[str, str] = field(default_factory=dict)  # data, versions, machine, code, wall time, in words
+    commands: dict[str, str] = field(default_factory=dict)  # what it does: the command that does it
