@@ -9,9 +9,9 @@ from synthetic import record, records, sweep
 from paperzoo.errors import UserError
 from paperzoo.reports import statistics
 from paperzoo.reports.analysis import analyse
-from paperzoo.reports.description import Description, Tested, read
+from paperzoo.reports.description import Description, ClaimPair, read
 
-CLAIM = Tested(paper="scnet", claim="imagenet", baseline="resnet", result="scnet")
+CLAIM = ClaimPair(paper="scnet", claim="imagenet", baseline="resnet", result="scnet")
 
 
 def scores(report, name):

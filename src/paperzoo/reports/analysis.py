@@ -11,7 +11,7 @@ from paperzoo.config.messages import nearest
 from paperzoo.errors import UserError
 from paperzoo.reports import facts, statistics, wording
 from paperzoo.reports.arms import Group, cell_of, groups, latest_attempts
-from paperzoo.reports.description import FILE, Description, Tested
+from paperzoo.reports.description import FILE, Description, ClaimPair
 from paperzoo.reports.facts import counted, listed
 from paperzoo.reports.importance import importance as importance_of
 from paperzoo.reports.model import Arm, ClaimLine, Comparison, Report
@@ -225,9 +225,8 @@ class _Study:
         """Arms are compared on the same data, unless the data are what is swept."""
         seen = {(entry.data.name, entry.data.fingerprint) for entry in runs if entry.data.fingerprint}
         if len(seen) > 1 and not any(key == "data" or key.startswith("data.") for key in self.sweep.varying):
-            self.problems.append(
-                f"the runs saw {len(seen)} different versions of the data ({listed(n for n, _ in seen)})"
-            )
+            names = listed(f"{name} {fingerprint[:10]}" for name, fingerprint in sorted(seen))
+            self.problems.append(f"the runs saw {len(seen)} different sets of data: {names}")
 
     def _command(self, cell: Cell) -> str:
         line = [str(word) for word in command(self.sweep, cell)]
@@ -238,16 +237,15 @@ class _Study:
 
     def _commands(self, arms: Sequence[Arm]) -> dict[str, str]:
         """What one does with a report."""
-        row = f" row={shlex.quote(arms[0].name)}" if arms else ""
+        again = f"python src/reproduce.py reports/{self.name}"
         lines = {
             "run the sweep here": self._run_here(),
             "run it on W&B": f"wandb sweep sweeps/{self.name}.yaml",
             "write this report from the runs": f"python src/report.py sweeps/{self.name}.yaml",
-            "re-derive it from its own records": f"python src/reproduce.py reports/{self.name}",
+            "re-derive it from its own records": again,
         }
-        return lines | (
-            {"run one arm again and compare": f"{lines['re-derive it from its own records']}{row}"} if row else {}
-        )
+        rows = {f"run {arm.name} again and compare": f"{again} row={shlex.quote(arm.name)}" for arm in arms[:ROWS]}
+        return lines | rows
 
     def _answer(self, arms: Sequence[Arm], comparisons: Sequence[Comparison]) -> str:
         """What was found, from the comparisons alone."""
@@ -305,14 +303,14 @@ class _Study:
             for tested, line, pair in zip(self.description.claims, lines, pairs, strict=True)
         )
 
-    def _arms_of(self, tested: Tested, arms: Mapping[str, Arm]) -> tuple[Arm, Arm]:
+    def _arms_of(self, tested: ClaimPair, arms: Mapping[str, Arm]) -> tuple[Arm, Arm]:
         place = f"claims ({tested.paper} {tested.claim})"
         if tested.baseline == tested.result:
             raise UserError(f"reports/{self.name}/{FILE}: {place}: {tested.result} is both baseline and result")
         baseline, result = (arms[self._known(place, name, arms)] for name in (tested.baseline, tested.result))
         return baseline, result
 
-    def _claim(self, tested: Tested, line: Comparison, baseline: Arm, result: Arm) -> ClaimLine:
+    def _claim(self, tested: ClaimPair, line: Comparison, baseline: Arm, result: Arm) -> ClaimLine:
         claim = next(claim for claim in cards.load(tested.paper).claims if claim.id == tested.claim)
         stated = f"{claim.result or 'not stated'} against {claim.baseline or 'not stated'}"
         return ClaimLine(

@@ -20,7 +20,7 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Tested(Part):
+class ClaimPair(Part):
     """A paper's claim, and the two arms that test it."""
 
     paper: Text  # slug
@@ -35,7 +35,7 @@ class Description(Part):
     title: Text | None = None  # the sweep's description, or its name
     question: Text | None = None
     baseline: Text | None = None  # the first arm
-    claims: list[Tested] = []
+    claims: list[ClaimPair] = []
     scale: list[Text] = []  # what this scale can and cannot show
 
 
@@ -66,5 +66,5 @@ def _explain(error: ValidationError) -> str:
     place = ".".join(map(str, first["loc"])) or "report"
     if first["type"] != "extra_forbidden":
         return f"{place}: {first['msg']}"
-    known = list((Tested if first["loc"][0] == "claims" else Description).model_fields)
+    known = list((ClaimPair if first["loc"][0] == "claims" else Description).model_fields)
     return f"{place}: there is no such key, there are {', '.join(known)}{nearest(str(first['loc'][-1]), known)}"

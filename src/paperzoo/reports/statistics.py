@@ -89,7 +89,7 @@ def holm(comparisons: Sequence[Comparison], goal: Goal) -> tuple[Comparison, ...
     from statsmodels.stats.multitest import multipletests
 
     tested = [c.p for c in comparisons if c.p is not None]
-    adjusted = iter(multipletests(tested, ALPHA, method="holm")[1] if tested else [])
+    adjusted = iter(multipletests(tested, ALPHA, method="holm")[1] if len(tested) > 1 else tested)
     given = [replace(c, p_holm=None if c.p is None else float(next(adjusted))) for c in comparisons]
     return tuple(replace(c, verdict=verdict(c, goal)) for c in given)
 
