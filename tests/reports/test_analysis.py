@@ -9,7 +9,7 @@ from synthetic import record, records, sweep
 from paperzoo.errors import UserError
 from paperzoo.reports import statistics
 from paperzoo.reports.analysis import analyse
-from paperzoo.reports.description import Description, ClaimPair, read
+from paperzoo.reports.description import ClaimPair, Description, read
 
 CLAIM = ClaimPair(paper="scnet", claim="imagenet", baseline="resnet", result="scnet")
 

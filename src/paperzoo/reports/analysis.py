@@ -11,7 +11,7 @@ from paperzoo.config.messages import nearest
 from paperzoo.errors import UserError
 from paperzoo.reports import facts, statistics, wording
 from paperzoo.reports.arms import Group, cell_of, groups, latest_attempts
-from paperzoo.reports.description import FILE, Description, ClaimPair
+from paperzoo.reports.description import FILE, ClaimPair, Description
 from paperzoo.reports.facts import counted, listed
 from paperzoo.reports.importance import importance as importance_of
 from paperzoo.reports.model import Arm, ClaimLine, Comparison, Report

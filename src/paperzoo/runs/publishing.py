@@ -1,6 +1,5 @@
 """What of a record others may see: all that its results rest on, nothing of who made it and where."""
 
-import json
 from pathlib import PurePath
 from typing import Any
 
@@ -24,13 +23,18 @@ def published(entry: Record) -> Record:
     versions = {name: entry.provenance.versions[name] for name in PACKAGES if name in entry.provenance.versions}
     return entry.model_copy(
         update={
-            "status": entry.observed_status() if entry.segments else entry.status,
+            "status": entry.observed_status() if _has_host(entry) else entry.status,
             "command": _command(entry.command),
             "config": _config(entry.config),
             "segments": [_segment(segment) for segment in entry.segments],
             "provenance": entry.provenance.model_copy(update={"versions": versions}),
         }
     )
+
+
+def _has_host(entry: Record) -> bool:
+    """Whether the record is as its run wrote it: nobody can look after a process without its host."""
+    return bool(entry.segments and entry.segments[-1].host)
 
 
 def _command(words: list[str]) -> list[str]:
@@ -53,8 +57,3 @@ def _config(config: dict[str, Any]) -> dict[str, Any]:
 
 def _segment(segment: Segment) -> Segment:
     return segment.model_copy(update={"host": "", "pid": 0, "process_started": 0.0})
-
-
-def dumped(entry: Record) -> str:
-    """One line of JSON, the same for the same record; NaN and infinities as words, which ``parsed`` reads."""
-    return json.dumps(entry.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
