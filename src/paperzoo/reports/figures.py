@@ -529,7 +529,7 @@ def _short_name(name: str, most: int = 34) -> str:
 def _render(sketch: _Sketch) -> Drawing:
     title, alt = wording.printable(sketch.title), wording.printable(sketch.alt)
     picture, text = io.BytesIO(), io.StringIO()
-    sketch.figure.savefig(picture, format="png", dpi=144, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    sketch.figure.savefig(picture, format="png", dpi=144, metadata={"Software": None})
     sketch.figure.set_layout_engine("none")  # it stays as it was laid out
     with matplotlib.rc_context({"svg.hashsalt": sketch.name}):  # the same ids each time, and others in each figure
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
