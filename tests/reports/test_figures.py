@@ -12,8 +12,20 @@ from paperzoo.reports.model import Interval
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
+@pytest.fixture(scope="module")
+def drawings():
+    return figures.draw(drawn_report.report(seeds=3))
+
+
 def names(report):
-    return [drawing.name for drawing in figures.draw(report)]
+    return [sketch.name for sketch in figures._sketches(report)]
+
+
+def only(maker, report):
+    """One figure, drawn as all are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "_sketches", lambda report: [maker(report)])
+        return figures.draw(report)[0]
 
 
 def words(drawing):
@@ -21,15 +33,15 @@ def words(drawing):
     return [element.text for element in ET.fromstring(drawing.svg).iter(f"{NAMESPACE}text")]
 
 
-def test_a_grid_and_a_search_have_their_figures_and_nothing_has_none():
-    assert names(drawn_report.report()) == ["arms", "differences", "curves", "cost"]
-    assert names(drawn_report.search(8)) == ["arms", "parallel", "importance", "curves", "cost"]
+def test_a_grid_and_a_search_have_their_figures_and_nothing_has_none(drawings):
+    assert [drawing.name for drawing in drawings] == ["arms", "differences", "curves", "cost"]
+    assert names(drawn_report.search(3)) == ["arms", "parallel", "importance", "curves", "cost"]
     assert names(drawn_report.empty()) == []
 
 
-def test_written_again_every_byte_is_the_same(tmp_path, monkeypatch):
+def test_written_again_every_byte_is_the_same(tmp_path, monkeypatch, drawings):
     report = drawn_report.report(seeds=3)
-    first = figures.write_figures(report, tmp_path / "a")
+    first = figures.write_figures(report, tmp_path / "a", drawings)
     monkeypatch.setitem(matplotlib.rcParams, "font.size", 31)  # as a user's matplotlibrc may have it
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
     second = figures.write_figures(report, tmp_path / "b")
@@ -49,9 +61,9 @@ def test_a_name_is_text_and_never_markup_or_a_formula():
             assert "$x_1$" in words(drawing)
 
 
-def test_nothing_is_loaded_and_ids_of_two_figures_differ():
+def test_nothing_is_loaded_and_ids_of_two_figures_differ(drawings):
     seen: set[str] = set()
-    for drawing in figures.draw(drawn_report.report(seeds=3)):
+    for drawing in drawings:
         for element in ET.fromstring(drawing.svg).iter():
             links = [value for key, value in element.attrib.items() if key.rsplit("}", 1)[-1] in ("href", "src")]
             assert all(link.startswith("#") for link in links)
@@ -62,21 +74,20 @@ def test_nothing_is_loaded_and_ids_of_two_figures_differ():
 
 def test_thirty_arms_keep_their_names_and_room():
     arms = tuple(f"model=scnet, norm=switchable, model.width={width}" for width in range(30))
-    arms_figure, differences = figures.draw(drawn_report.report(arms, 2))[:2]
-    text = "".join(words(arms_figure))
-    assert all(f"model.width={width}" in text for width in range(30))
+    differences = only(figures._differences, drawn_report.report(arms, 2))
+    text = "".join(words(differences))
+    assert all(f"model.width={width}" in text for width in range(1, 30))
     height = float(ET.fromstring(differences.svg).attrib["height"].removesuffix("pt"))
     assert height / 72 > 29 * 4 * 0.19  # inches, four lines of a name and verdict each
 
 
 def test_of_a_thousand_arms_the_best_are_shown_and_the_figure_says_so():
-    first = figures.draw(replace(drawn_report.search(60), importance={}))[0]
-    assert "the best 30 of 60" in first.title
+    assert "the best 30 of 60" in figures._arms(drawn_report.search(60)).title
 
 
 def test_the_best_is_on_top_whatever_best_means():
     for goal, expected in (("maximize", ["c", "b", "a"]), ("minimize", ["a", "b", "c"])):
-        alt = figures.draw(drawn_report.report(("a", "b", "c"), 6, goal=goal))[0].alt
+        alt = figures._arms(drawn_report.report(("a", "b", "c"), 6, goal=goal)).alt
         assert [part.split()[0] for part in alt.split(": ", 1)[1].split(", ")] == expected
 
 

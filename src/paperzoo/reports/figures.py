@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import quoteattr
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -529,21 +530,21 @@ def _short_name(name: str, most: int = 34) -> str:
 def _render(sketch: _Sketch) -> Drawing:
     title, alt = wording.printable(sketch.title), wording.printable(sketch.alt)
     picture, text = io.BytesIO(), io.StringIO()
-    sketch.figure.savefig(picture, format="png", dpi=144, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    sketch.figure.savefig(picture, format="png", dpi=144, metadata={"Software": None})
     sketch.figure.set_layout_engine("none")  # it stays as it was laid out
     with matplotlib.rc_context({"svg.hashsalt": sketch.name}):  # the same ids each time, and others in each figure
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         sketch.figure.savefig(text, format="svg", metadata=nothing)
-    return Drawing(sketch.name, title, alt, _adaptive(text.getvalue()), picture.getvalue())
+    return Drawing(sketch.name, title, alt, _adaptive(text.getvalue(), f"{title}. {alt}"), picture.getvalue())
 
 
-def _adaptive(svg: str) -> str:
-    """Matplotlib's SVG without what only other programs read, and with colours for the dark."""
+def _adaptive(svg: str, label: str) -> str:
+    """Matplotlib's SVG without what only other programs read, named, and with colours for the dark."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*"', "<g", svg)
     svg = re.sub(r"\n\s*", "\n", svg)
-    return svg.replace(">", f"><style>{dark_colours()}</style>", 1)
+    return svg.replace(">", f' role="img" aria-label={quoteattr(label)}><style>{dark_colours()}</style>', 1)
 
 
 def dark_colours() -> str:
