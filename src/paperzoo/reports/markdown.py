@@ -14,10 +14,10 @@ SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 ALIGN = "-" * 3
 
 
-def write_markdown(report: Report, folder: Path, figures: Sequence[str] = ()) -> list[str]:
-    """Write the report; ``figures`` are files beside it that it shows. Returns the names of the files."""
+def write_markdown(report: Report, folder: Path, figures: Sequence[str] = ()) -> Path:
+    """Write the report; ``figures`` are files beside it that it shows."""
     (folder / FILE).write_text("\n".join(_lines(report, figures)) + "\n", encoding="utf-8", newline="\n")
-    return [FILE]
+    return folder / FILE
 
 
 def _lines(report: Report, figures: Sequence[str]) -> Iterator[str]:

@@ -11,8 +11,8 @@ OF_RUNS = ("run", "arm", "seed")
 OF_COSTS = ("parameters", "macs", "seconds", "images_per_second", "peak_memory_bytes")
 
 
-def write_table(report: Report, folder: Path) -> list[str]:
-    """Write the runs that count: settings, metrics as they were recorded, cost. Returns the names of the files."""
+def write_table(report: Report, folder: Path) -> Path:
+    """Write the runs that count: settings, metrics as they were recorded, cost."""
     settings = [f"setting:{key}" for key in report.swept]
     rows = [_row(report, arm, entry) for arm in report.arms for entry in arm.runs]
     metrics = sorted({name for _, entry in _runs(report) for name in entry.metrics})
@@ -20,7 +20,7 @@ def write_table(report: Report, folder: Path) -> list[str]:
         table = csv.DictWriter(file, [*OF_RUNS, *settings, *metrics, *OF_COSTS], lineterminator="\n", restval="")
         table.writeheader()
         table.writerows(rows)
-    return [FILE]
+    return folder / FILE
 
 
 def _runs(report: Report) -> list[tuple[Arm, Record]]:
