@@ -1,5 +1,6 @@
 """Weights & Biases: offline by default, and never a reason for a run to stop."""
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ class Wandb:
         folder: the run folder; W&B writes below ``wandb/`` in it.
         run_id: the Paperzoo id, so that a resumed run goes on under the same name.
         config: the resolved configuration.
-        mode: ``offline`` needs no account; ``online`` needs ``wandb login``.
+        mode: ``offline`` needs no account; ``online`` needs ``wandb login``; ``auto`` is ``WANDB_MODE`` if that is
+            set, else ``online`` where a W&B agent started the run and ``offline`` elsewhere.
     """
 
     def __init__(
@@ -26,7 +28,7 @@ class Wandb:
         run_id: str,
         config: dict[str, Any],
         tags: list[str],
-        mode: Literal["offline", "online", "disabled"],
+        mode: Literal["auto", "offline", "online", "disabled"],
         project: str,
         entity: str | None = None,
     ) -> None:
@@ -35,6 +37,7 @@ class Wandb:
         settings = wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, init_timeout=PATIENCE)
         same: dict[str, Any] = {"project": project, "entity": entity, "dir": folder, "id": run_id, "name": run_id}
         same |= {"config": config, "tags": tags, "settings": settings}
+        mode = automatic_mode() if mode == "auto" else mode
         self.note: str | None = None  # what the user should know of it
         try:
             self.run = wandb.init(**same, mode=mode, resume="allow" if mode == "online" else None)
@@ -61,6 +64,11 @@ class Wandb:
         """Close the run; a failed one must not read as finished."""
         self.run.summary.update(summary)
         self.run.finish(exit_code=1 if failed else 0)
+
+
+def automatic_mode() -> Any:
+    """What ``logger.mode=auto`` means here: online under a W&B agent, whose sweep would miss an offline run."""
+    return os.environ.get("WANDB_MODE") or ("online" if "WANDB_SWEEP_ID" in os.environ else "offline")
 
 
 def _first_line(error: Exception) -> str:
