@@ -62,7 +62,9 @@ def logged(whole, tmp_path_factory) -> Path:
     for entry in whole:
         folder = root / entry.id
         folder.mkdir()
-        made = Wandb(folder=folder, run_id=entry.id, config=entry.config, tags=[], mode="offline", project="p")
+        made = Wandb(
+            folder=folder, run_id=entry.id, config=entry.config, tags=[], mode="offline", project="p", tell=print
+        )
         for row in entry.epochs:
             made.log(row, int(row["step"]))
         made.finish(entry)
@@ -75,7 +77,7 @@ def test_the_sources_agree(whole, logged, tmp_path, monkeypatch):
     local = sources.local(sweep(), "x", tmp_path)
     offline = sources.offline(logged)
     runs = [SimpleNamespace(id=run.id, config=run.config) for run in wandb_files.read(logged.rglob("*.wandb"))[0]]
-    api = SimpleNamespace(sweep=lambda path: SimpleNamespace(runs=runs))
+    api = SimpleNamespace(sweep=lambda path: SimpleNamespace(id="x"), runs=lambda path, **_: runs)
     monkeypatch.setattr("wandb.Api", lambda timeout: api)
     online = sources.online("someone/p/x")
     assert len(local.records) == 3
@@ -130,7 +132,7 @@ def test_the_plan_knows_its_runs_and_what_had_no_record(tmp_path):
 
 @pytest.mark.parametrize(("damage", "line"), [
     (lambda text: text[:200], "run.json: damaged, it cannot be read as JSON"),
-    (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "run.json: schema version 2, this"),
+    (lambda text: text.replace('"schema_version": 2', '"schema_version": 9'), "run.json: schema version 9, this"),
     (lambda text: text.replace('"seed": 0,\n "ranks"', '"seed": "x",\n "ranks"'), "run.json: damaged, seed: "),
 ])  # fmt: skip
 def test_a_record_that_cannot_be_read_is_one_line_and_the_rest_stands(damage, line, whole, tmp_path):
@@ -148,7 +150,7 @@ def test_a_record_that_cannot_be_read_is_one_line_and_the_rest_stands(damage, li
 def test_a_reports_own_records_come_back(whole, tmp_path):
     path = tmp_path / "runs.jsonl"
     good = list(sources.written([published(entry) for entry in whole]))
-    newer = good[0].replace('"schema_version":1', '"schema_version":9')
+    newer = good[0].replace('"schema_version":2', '"schema_version":9')
     path.write_text("".join([*good[::-1], newer, good[1][:100]]))
     found = sources.lines(path)
     assert list(sources.written(found.records)) == good

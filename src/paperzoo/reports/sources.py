@@ -26,6 +26,7 @@ from paperzoo.sweeps.command import hydra_words
 from paperzoo.sweeps.specification import SEED, Cell, Sweep
 from paperzoo.tracking import RECORD
 
+PAGE = 100  # runs in one request; lazy ones would take a request each
 STATES: dict[str, Status] = {"finished": "finished", "failed": "failed", "running": "running"}  # else interrupted
 
 
@@ -167,7 +168,9 @@ def online(path: str | None) -> Found:
     import wandb
 
     try:
-        runs = wandb.Api(timeout=20).sweep(path).runs
+        api = wandb.Api(timeout=20)
+        filters = {"$and": [{"sweep": api.sweep(path).id}]}
+        runs = api.runs(path.rpartition("/")[0], filters=filters, per_page=PAGE, lazy=False)
         return _records(_logged(run) for run in runs)
     except (wandb.errors.Error, ValueError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
