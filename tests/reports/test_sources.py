@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import wandb
 from synthetic import record, records, sweep
 
 from paperzoo.config import compose, dump
@@ -68,6 +69,7 @@ def logged(whole, tmp_path_factory) -> Path:
         for row in entry.epochs:
             made.log(row, int(row["step"]))
         made.finish(entry)
+    wandb.teardown()  # its process writes the last of a file after a run has finished
     return root
 
 
@@ -202,8 +204,6 @@ def test_a_torn_file_gives_what_is_whole(logged, tmp_path):
 
 def foreign(folder: Path, run_id: str, config: dict, rows: list[dict], code: int = 0) -> None:
     """A run that knows nothing of Paperzoo, in as many segments as it is logged."""
-    import wandb
-
     settings = wandb.Settings(console="off", silent=True)
     run = wandb.init(project="p", id=run_id, dir=folder, mode="offline", config=config, settings=settings)
     for row in rows:
@@ -220,6 +220,7 @@ def test_runs_of_others_and_resumed_ones_are_read_as_far_as_they_go(tmp_path):
         foreign(folder, "abc", config, rows)
     (tmp_path / "2").mkdir()
     foreign(tmp_path / "2", "nameless", {"model": "scnet"}, [{"test/top1": 1.0}])
+    wandb.teardown()
     found = sources.offline(tmp_path)
     (entry,) = found.records
     assert found.problems == ["W&B run nameless: its configuration names no seed, so that it is left out"]
