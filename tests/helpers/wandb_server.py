@@ -130,7 +130,7 @@ class Server:
 
     def _GetSweep(self, given: dict[str, Any]) -> dict[str, Any]:
         name = given.get("sweepName") or given.get("name") or given.get("sweep")
-        return {"project": {"sweep": self._sweep(name)}}
+        return {"project": {"sweep": self._sweep(name) if name in self.sweeps else None}}
 
     _GetSweepLegacy = _GetSweep
 
