@@ -1,6 +1,7 @@
 """Weights & Biases: offline by default, and never a reason for a run to stop."""
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,8 @@ class Wandb:
         run_id: the Paperzoo id, so that a resumed run goes on under the same name.
         config: the resolved configuration.
         tell: is told, in one line, what the user should know of it.
-        mode: ``offline`` needs no account; ``online`` needs ``wandb login``.
+        mode: ``offline`` needs no account; ``online`` needs ``wandb login``; ``auto`` is ``WANDB_MODE`` if that is
+            set, else ``online`` where a W&B agent started the run and ``offline`` elsewhere.
     """
 
     def __init__(
@@ -30,7 +32,7 @@ class Wandb:
         config: dict[str, Any],
         tags: list[str],
         tell: Callable[[str], None],
-        mode: Literal["offline", "online", "disabled"],
+        mode: Literal["auto", "offline", "online", "disabled"],
         project: str,
         entity: str | None = None,
     ) -> None:
@@ -49,6 +51,7 @@ class Wandb:
         same |= {"config": config, "tags": tags, "settings": settings}
         self.folder, self.tell = folder, tell
         self.lost = False
+        mode = automatic_mode() if mode == "auto" else mode
         try:
             self.run = wandb.init(**same, mode=mode, resume="allow" if mode == "online" else None)
         except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
@@ -91,6 +94,11 @@ class Wandb:
 
             with contextlib.suppress(Exception):
                 wandb.teardown()  # or it would try again, with a traceback, when this process ends
+
+
+def automatic_mode() -> Any:
+    """What ``logger.mode=auto`` means here: online under a W&B agent, whose sweep would miss an offline run."""
+    return os.environ.get("WANDB_MODE") or ("online" if "WANDB_SWEEP_ID" in os.environ else "offline")
 
 
 def _first_line(error: Exception) -> str:
