@@ -49,9 +49,9 @@ class Wandb:
         )
         same: dict[str, Any] = {"project": project, "entity": entity, "dir": folder, "id": run_id, "name": run_id}
         same |= {"config": config, "tags": tags, "settings": settings}
+        mode = automatic_mode() if mode == "auto" else mode
         self.folder, self.tell = folder, tell
         self.lost = False
-        mode = automatic_mode() if mode == "auto" else mode
         try:
             self.run = wandb.init(**same, mode=mode, resume="allow" if mode == "online" else None)
         except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
@@ -88,7 +88,7 @@ class Wandb:
             self.lost = True
             self.tell(
                 f"note: W&B is lost ({_first_line(error)}): the run goes on without it, its record is whole, "
-                f"`wandb sync {self.folder}/wandb/*run-*` sends what W&B had"
+                f"`wandb sync --no-skip-online {self.folder}/wandb/*run-*` sends what W&B had"
             )
             import wandb
 
