@@ -33,10 +33,10 @@ MOST = 30  # arms that one figure shows, the best of a search
 TOLD_APART = 7  # arms that have a style of their own
 
 INK, MUTED, GRID, PAPER = "#1f2430", "#767c88", "#dfe2e8", "#fefefe"
-DARK = {INK: "#e7eaf0", MUTED: "#949cab", GRID: "#363c48", PAPER: "#171a20"}
+DARK = {INK: "#e7eaf0", MUTED: "#949cab", GRID: "#363c48", PAPER: "#171a20", "#0072b2": "#3b9ee0"}
 STYLES = (  # colour, marker, line; the first is the baseline's
     (INK, "o", "-"),
-    ("#0072B2", "s", "-"),
+    ("#0072b2", "s", "-"),
     ("#D55E00", "^", "--"),
     ("#009E73", "D", "-."),
     ("#CC79A7", "v", ":"),
@@ -44,7 +44,7 @@ STYLES = (  # colour, marker, line; the first is the baseline's
     ("#56B4E9", "X", (0, (5, 1))),
 )
 VERDICTS: dict[Verdict, tuple[str, str, str]] = {  # colour, marker, fill
-    "better": ("#0072B2", "^", "#0072B2"),
+    "better": ("#0072b2", "^", "#0072b2"),
     "worse": ("#D55E00", "v", "#D55E00"),
     "direction": ("#009E73", "D", PAPER),
     "no difference seen": (MUTED, "o", PAPER),
@@ -206,7 +206,7 @@ def _differences(report: Report) -> _Sketch | None:
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
     axes.margins(x=0.08)
     baseline = next((arm.name for arm in report.arms if arm.baseline), "baseline")
-    unit = "percentage points" if report.unit == "%" else report.unit
+    unit = "percentage points" if report.unit == "%" else wording.printable(report.unit)
     axes.set_xlabel(f"difference to {_short_name(baseline, 24)}\n{_sides(report, unit)}")
     alt = f"Paired difference to {baseline} with 95 % interval: " + _list(map(_difference, shown))
     return _Sketch("differences", f"Paired differences to {baseline}", alt, figure)
@@ -218,7 +218,7 @@ def _difference(line: Comparison) -> str:
 
 def _sides(report: Report, unit: str) -> str:
     left, right = ("worse", "better") if report.goal == "maximize" else ("better", "worse")
-    return f"◂ {left}    {unit}    {right} ▸"
+    return "\N{EM SPACE}".join(filter(None, (f"◂ {left}", unit, f"{right} ▸")))  # SVG joins other spaces
 
 
 # Learning curves
@@ -243,7 +243,7 @@ def _curves(report: Report) -> _Sketch | None:
         axes.plot(epochs, mean, color=color, linestyle=line, marker=marker, markersize=4, markevery=_every(len(epochs)))
         axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", ylabel=f"{metric} ({report.unit})" if report.unit else metric)
+    axes.set(xlabel="epoch", ylabel=wording.printable(f"{metric} ({report.unit})" if report.unit else metric))
     _legend(figure, _arm_keys(styles, len(arms)))
     last = _list(f"{arm.name} {wording.number(curves[arm.name][-1][2])}" for arm in arms)
     alt = f"{metric} by epoch, mean over the seeds and band from the lowest to the highest; at the end: {last}"
@@ -453,7 +453,9 @@ def _arm_keys(styles: dict[str, Any], arms: int) -> list[Line2D]:
         for name, (color, marker, line) in styles.items()
     ]
     rest = arms - len(styles)
-    return keys + ([Line2D([], [], color=MUTED, marker=".", linewidth=0.6, label=f"others ({rest})")] if rest else [])
+    return keys + (
+        [Line2D([], [], color=MUTED, marker=".", linewidth=0.6, label=f"others ({rest})")] if rest > 0 else []
+    )
 
 
 def _key(color: str, marker: str, label: str, fill: str | None = None) -> Line2D:
@@ -484,7 +486,7 @@ def _best_first(report: Report, arms: Iterable[Arm]) -> list[Arm]:
 
 
 def _metric(report: Report) -> str:
-    return f"{report.metric} ({report.unit})" if report.unit else report.metric
+    return wording.printable(f"{report.metric} ({report.unit})" if report.unit else report.metric)
 
 
 def _finite(values: Iterable[float]) -> list[float]:

@@ -25,6 +25,7 @@ from paperzoo.runs.record import write_atomically
 
 PAGE = "index.html"
 MOST = 1000  # runs that the page lists; runs.csv has all
+LONG = 16  # characters from which a name needs room in a table
 COSTS = (("parameters", ""), ("macs", ""), ("seconds", ""), ("images_per_second", ""), ("peak_memory_mib", "MiB"))
 
 
@@ -52,6 +53,7 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
         drawings=draw(report) if drawings is None else drawings,
         runs=[(arm, run, score) for arm in report.arms for run, score in zip(arm.runs, arm.scores, strict=False)],
         most=MOST,
+        long=any(len(arm.name) > LONG for arm in report.arms),
         costs=COSTS,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,10 +166,14 @@ def _printable(value: Any) -> Any:
 def _extent(report: Report) -> str:
     runs = sum(len(arm.runs) for arm in report.arms)
     seeds = sorted({len(arm.scores) for arm in report.arms})
-    words = [f"{len(report.arms)} {'arm' if len(report.arms) == 1 else 'arms'}", f"{runs} finished runs"]
+    words = [_many(len(report.arms), "arm"), _many(runs, "finished run")]
     if seeds:
-        words.append(f"{seeds[0]} to {seeds[-1]} seeds each" if len(seeds) > 1 else f"{seeds[0]} seeds each")
+        words.append((f"{seeds[0]} to " if len(seeds) > 1 else "") + _many(seeds[-1], "seed") + " each")
     return ", ".join(words)
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _cost(value: Interval | None, key: str) -> str:

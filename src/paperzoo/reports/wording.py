@@ -16,12 +16,12 @@ SYMBOLS: dict[Verdict, str] = {
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """Two decimals from 1 on, three significant digits below: 87.93, 0.0123."""
+    """Two decimals from 0.1 on, three significant digits below: 87.93, 0.0123."""
     if value is None:
         return NONE
     if not math.isfinite(value):
         return str(value)
-    digits = f"{abs(value):.2f}" if abs(value) >= 1 or value == 0 else f"{abs(value):.3g}"
+    digits = f"{abs(value):.2f}" if abs(value) >= 0.1 or value == 0 else f"{abs(value):.3g}"
     sign = "\N{MINUS SIGN}" if value < 0 else "+" if signed else ""
     return sign + digits
 
