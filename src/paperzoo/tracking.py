@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paperzoo.errors import UserError
+from paperzoo.runs.publishing import published
+from paperzoo.runs.record import Record
 
+RECORD = "record"  # the key of the configuration that holds a run's record as JSON
 STEP = "trainer/global_step"
 PATIENCE = 20.0  # seconds for W&B's server to answer
 
@@ -57,10 +60,11 @@ class Wandb:
         """Log metrics against the optimiser's step."""
         self.run.log({**metrics, STEP: step})
 
-    def finish(self, summary: dict[str, float | int], *, failed: bool) -> None:
-        """Close the run; a failed one must not read as finished."""
-        self.run.summary.update(summary)
-        self.run.finish(exit_code=1 if failed else 0)
+    def finish(self, entry: Record) -> None:
+        """Close the run with its record, from which a report is made; one that failed must not read as finished."""
+        self.run.config.update({RECORD: published(entry).model_dump_json()}, allow_val_change=True)
+        self.run.summary.update(entry.metrics)
+        self.run.finish(exit_code=0 if entry.status == "finished" else 1)
 
 
 def _first_line(error: Exception) -> str:

@@ -87,7 +87,7 @@ def _train(config: Config) -> Record | None:
         display.stop()
         os.environ.pop(INHERITED, None)
         if tracker and session.record:
-            tracker.finish(session.record.metrics, failed=session.record.status != "finished")
+            tracker.finish(session.record)
     if session.record:
         _summarise(display, session, session.record)
     return session.record

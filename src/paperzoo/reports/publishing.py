@@ -1,0 +1,6 @@
+def check(project):
+    pass
+
+
+def publish(report, project):
+    return ""
