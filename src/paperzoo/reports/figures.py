@@ -139,9 +139,8 @@ def _sketches(report: Report) -> Iterator[_Sketch]:
     )
     yield from filter(None, (maker(report) for maker in makers))
     for name, figure in _pictures_of_papers(report):
-        yield _Sketch(
-            name, name.replace("_", " ").capitalize(), f"{name.replace('_', ' ')}, a picture of the paper's own", figure
-        )
+        title = figure.get_suptitle() or name
+        yield _Sketch(name, title, f"{title}: a picture of the paper's own", figure)
 
 
 def _pictures_of_papers(report: Report) -> Iterator[tuple[str, Figure]]:
