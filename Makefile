@@ -10,7 +10,11 @@ READY := $(VENV)/.ready
 ARGS ?=
 WORKERS ?= auto
 
+<<<<<<< HEAD
 .PHONY: help setup train test test-browser soak lint types contracts sweeps check lock benchmarks clean
+=======
+.PHONY: help setup train test soak lint types contracts sweeps reports check lock benchmarks clean
+>>>>>>> 626dd5f2ccdc07807537429a636f4f0c0e2a499c
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +58,9 @@ sweeps: $(READY) ## check the sweep files for what W&B or Hydra would misunderst
 
 contracts: $(READY) ## import contracts: the import graph is the citation graph
 	@$(BIN)/lint-imports
+
+reports: $(READY) ## derive every published report from its records; fails if a byte differs
+	@test ! -d reports || $(BIN)/python src/reproduce.py reports
 
 lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev -o requirements.lock pyproject.toml

@@ -77,6 +77,7 @@ def test_the_table_of_arms_has_every_figure(tmp_path):
     text = write(replace(drawn_report.report(), arms=(base, other), comparisons=(line,)), tmp_path)
     first, second = rows(text, "Score of each arm, and its paired difference to resnet")
     assert first[:3] == ["resnet", "baseline", "6"]
+    assert first[-6:] == [page.wording.NONE] * 6  # it is not compared with itself
     minus = "\N{MINUS SIGN}"
     assert second == [
         *["scnet", "▲ better", "6", "87.93", "87.41 to 88.45", "88.00", "+1.02", f"+0.71 to {minus}0.05"],
@@ -193,3 +194,8 @@ def test_numbers_in_words(value, text):
 @pytest.mark.parametrize(("value", "text"), [(9.87, "9.87 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min")])
 def test_seconds_in_words(value, text):
     assert page.wording.seconds(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(512.4, "512 MiB"), (1023.6, "1.00 GiB"), (1474.6, "1.44 GiB")])
+def test_memory_in_words(value, text):
+    assert page.wording.memory(value) == text

@@ -16,8 +16,13 @@ ALIGN = "-" * 3
 
 def write_markdown(report: Report, folder: Path, figures: Sequence[str] = ()) -> Path:
     """Write the report; ``figures`` are files beside it that it shows."""
-    (folder / FILE).write_text("\n".join(_lines(report, figures)) + "\n", encoding="utf-8", newline="\n")
+    (folder / FILE).write_text(text(report, figures), encoding="utf-8", newline="\n")
     return folder / FILE
+
+
+def text(report: Report, figures: Sequence[str] = ()) -> str:
+    """The report as Markdown."""
+    return "\n".join(_lines(report, figures)) + "\n"
 
 
 def _lines(report: Report, figures: Sequence[str]) -> Iterator[str]:

@@ -26,7 +26,13 @@ from paperzoo.runs.record import write_atomically
 PAGE = "index.html"
 MOST = 1000  # runs that the page lists; runs.csv has all
 LONG = 16  # characters from which a name needs room in a table
-COSTS = (("parameters", ""), ("macs", ""), ("seconds", ""), ("images_per_second", ""), ("peak_memory_mib", "MiB"))
+COSTS = {  # and how each is written
+    "parameters": wording.short,
+    "macs": wording.short,
+    "seconds": wording.seconds,
+    "images_per_second": wording.short,
+    "peak_memory_mib": wording.memory,
+}
 
 
 def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None = None) -> Path:
@@ -177,9 +183,7 @@ def _many(count: int, what: str) -> str:
 
 
 def _cost(value: Interval | None, key: str) -> str:
-    if value is None:
-        return wording.NONE
-    return wording.seconds(value.mean) if key == "seconds" else wording.short(value.mean)
+    return wording.NONE if value is None else COSTS[key](value.mean)
 
 
 def _counts(counts: dict[str, int]) -> str:

@@ -67,6 +67,13 @@ def seconds(value: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
 
 
+def memory(value: float | None) -> str:
+    """Of MiB: 513 MiB, 1.44 GiB."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:.0f} MiB" if value < 1023.5 else f"{value / 1024:.2f} GiB"
+
+
 def setting(value: Any) -> str:
     """A setting as the command line takes it."""
     if value is None:
