@@ -15,11 +15,6 @@ NAMESPACE = "{http://www.w3.org/2000/svg}"
 sketches = figures._sketches
 
 
-@pytest.fixture(scope="module")
-def drawings():
-    return figures.draw(drawn_report.report(seeds=3))
-
-
 def names(report):
     return [sketch.name for sketch in figures._sketches(report)]
 

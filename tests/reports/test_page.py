@@ -87,11 +87,11 @@ def test_the_table_of_arms_has_every_figure(tmp_path):
     assert cost == ["scnet", "102 k", "16 M", "1 min 09 s", "870", "513 MiB", "6 finished, 1 failed"]
 
 
-def test_the_same_report_gives_the_same_bytes(tmp_path):
-    report = drawn_report.report(seeds=2)
-    first = page.write_page(report, tmp_path / "a").read_bytes()
+def test_the_same_report_gives_the_same_bytes(tmp_path, drawings):
+    report = drawn_report.report(seeds=3)
+    first = page.write_page(report, tmp_path / "a", drawings).read_bytes()
     assert first == page.write_page(report, tmp_path / "b").read_bytes()
-    assert first.count(b"<svg") == 4
+    assert first.count(b"<svg") == len(drawings) == 4
     assert page.write_index(tmp_path).read_bytes() == page.write_index(tmp_path).read_bytes()
 
 
@@ -118,8 +118,8 @@ def test_a_hostile_name_is_text_wherever_it_stands(tmp_path):
     assert not {"\x1b", "\u202e"} & set(text + index)
 
 
-def test_nothing_points_elsewhere(tmp_path):
-    text = page.write_page(drawn_report.report(seeds=2), tmp_path / "usual").read_text()
+def test_nothing_points_elsewhere(tmp_path, drawings):
+    text = write(drawn_report.report(seeds=3), tmp_path / "usual", drawings)
     for elements in (Elements(text), Elements(page.write_index(tmp_path).read_text())):
         for _, attributes in elements.seen:
             for name in ("src", "href", "xlink:href", "action", "data"):
