@@ -10,11 +10,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 WORKERS ?= auto
 
-<<<<<<< HEAD
-.PHONY: help setup train test test-browser soak lint types contracts sweeps check lock benchmarks clean
-=======
-.PHONY: help setup train test soak lint types contracts sweeps reports check lock benchmarks clean
->>>>>>> 626dd5f2ccdc07807537429a636f4f0c0e2a499c
+.PHONY: help setup train test test-browser soak lint types contracts sweeps reports check lock benchmarks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
