@@ -141,7 +141,9 @@ def test_one_seed_no_seed_and_no_number_are_said(tmp_path):
 def test_a_search_has_no_columns_of_differences(tmp_path):
     text = write(drawn_report.search(5), tmp_path)
     assert "paired difference" not in text
-    assert len(rows(text, "Score of each arm")) == 5
+    scores = [float(row[2]) for row in rows(text, "Score of each arm")]
+    assert len(scores) == 5
+    assert scores == sorted(scores, reverse=True)
 
 
 def test_a_long_list_of_runs_is_cut_and_says_so(tmp_path, monkeypatch):

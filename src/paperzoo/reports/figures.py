@@ -162,7 +162,7 @@ def _pictures_of_papers(report: Report) -> Iterator[tuple[str, Figure]]:
 
 def _arms(report: Report) -> _Sketch | None:
     """Every seed, the mean and its interval; the best on top."""
-    arms = _best_first(report, [arm for arm in report.arms if _finite(arm.scores)])
+    arms = best_first(report, [arm for arm in report.arms if _finite(arm.scores)])
     if not arms:
         return None
     shown = arms[:MOST]
@@ -192,7 +192,7 @@ def _arms(report: Report) -> _Sketch | None:
 
 def _differences(report: Report) -> _Sketch | None:
     """The paired differences to the baseline with their intervals, in the order of the arms' figure."""
-    order = {arm.name: place for place, arm in enumerate(_best_first(report, report.arms))}
+    order = {arm.name: place for place, arm in enumerate(best_first(report, report.arms))}
     known = [line for line in report.comparisons if line.difference and math.isfinite(line.difference.mean)]
     known.sort(key=lambda line: order.get(line.arm, len(order)))
     shown = known[:MOST]
@@ -227,7 +227,7 @@ def _curves(report: Report) -> _Sketch | None:
     """The validation metric by epoch: mean over the seeds, and the band from the lowest to the highest."""
     metric = f"val/{report.metric.rsplit('/', 1)[-1]}"
     curves = {arm.name: _curve(arm, metric, 100 if report.unit == "%" else 1) for arm in report.arms}
-    arms = [arm for arm in _best_first(report, report.arms) if curves[arm.name]]
+    arms = [arm for arm in best_first(report, report.arms) if curves[arm.name]]
     if not arms:
         return None
     styles = _styles(arms)
@@ -267,7 +267,7 @@ COSTS = {"parameters": "parameters", "macs": "MACs per image", "seconds": "secon
 
 def _cost(report: Report) -> _Sketch | None:
     """The score against each cost; a line joins the arms that no other beats in both."""
-    scored = [arm for arm in _best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
+    scored = [arm for arm in best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
     panels = {key: [arm for arm in scored if _has(arm, key)] for key in COSTS}
     panels = {key: arms for key, arms in panels.items() if len(arms) > 1}
     if not panels:
@@ -329,7 +329,7 @@ def _mean(arm: Arm) -> float:
 
 def _parallel(report: Report) -> _Sketch | None:
     """Each run of a search as a line over its settings to its score; the best in colour."""
-    arms = [arm for arm in _best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
+    arms = [arm for arm in best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
     keys = [key for key in report.swept if any(key in arm.settings for arm in arms)]
     if not arms or not keys:
         return None
@@ -400,7 +400,7 @@ def _importance(report: Report) -> _Sketch | None:
     figure, axes, rows = _rows([_wrapped(key) for key in keys])
     axes.barh(rows, [shares[key] for key in keys], 0.2, color=STYLES[1][0])
     for row, key in zip(rows, keys, strict=True):
-        axes.text(shares[key], row, f" {shares[key]:.2f}", va="center", fontsize=8)
+        axes.text(shares[key], row, f"\N{NO-BREAK SPACE}{shares[key]:.2f}", va="center", fontsize=8)
     axes.margins(x=0.12)
     axes.set(xlabel="importance (sums to 1)")
     alt = "Importance of the searched keys: " + _list(f"{key} {shares[key]:.2f}" for key in keys)
@@ -473,7 +473,7 @@ def _legend_height(styles: dict[str, Any]) -> float:
     return 0.17 * sum(_wrapped(name).count("\n") + 1 for name in styles) / 2 + 0.4
 
 
-def _best_first(report: Report, arms: Iterable[Arm]) -> list[Arm]:
+def best_first(report: Report, arms: Iterable[Arm]) -> list[Arm]:
     """By score, then as they stand; arms without a score come last."""
     sign = -1 if report.goal == "maximize" else 1
 

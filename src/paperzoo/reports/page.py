@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from paperzoo import cards
 from paperzoo.reports import wording
-from paperzoo.reports.figures import Drawing, draw
+from paperzoo.reports.figures import Drawing, best_first, draw
 from paperzoo.reports.model import Interval, Report
 from paperzoo.runs.record import write_atomically
 
@@ -51,6 +51,7 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
         "report.html.j2",
         "copy.js",
         report=report,
+        arms=report.arms if report.method == "grid" else best_first(report, report.arms),
         baseline=baseline,
         metric=f"{report.metric} ({report.unit})" if report.unit else report.metric,
         lines={line.arm: line for line in report.comparisons},
