@@ -220,6 +220,7 @@ def _test(
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, NormRatios):
                 pictures.norm_ratios(callback.last(), title, figures / "norm_ratios.png")
+                results["last"].metrics.update(callback.shares())  # for the reports' picture
     if best.epoch == last_row["epoch"]:
         return {**results, "best": results["last"]}
     if best.epoch:
