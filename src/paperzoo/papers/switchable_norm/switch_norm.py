@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from paperzoo.norms.layers import Normalisation
-from paperzoo.norms.sync import is_recomputed, sum_over, sums, wide_enough
+from paperzoo.norms.sync import is_recomputed, multiply_add_, sum_over, sums, wide_enough
 
 CACHED = 2**18  # numbers: products of so many at once stay in the processor's cache
 LARGE = 2**15  # numbers: an image of so many is worth a kernel of its own
@@ -125,7 +125,7 @@ class _Normalise(torch.autograd.Function):
         invstd = (variance + layer.eps).rsqrt()
         scale, distance = invstd * weight.view(1, -1), shift - mean
         ctx.save_for_backward(x, shift, rest, distance, invstd, weight)
-        return d.mul_(_as_maps(scale, d)).add_(_as_maps(distance * scale + bias.view(1, -1), d))
+        return multiply_add_(d, _as_maps(scale, d), _as_maps(distance * scale + bias.view(1, -1), d))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -139,7 +139,7 @@ class _Normalise(torch.autograd.Function):
         (of_mean, of_variance), of_weights = ctx.mixture.backward(of_mixed)
         slope = 2 / ctx.freedom * of_variance  # of d - rest
         offset = of_mean / x.shape[2] - slope * rest
-        dx = d.mul_(_as_maps(slope, d)).add_(_as_maps(offset, d)).addcmul_(dy, _as_maps(scale, d))
+        dx = multiply_add_(d, _as_maps(slope, d), _as_maps(offset, d)).addcmul_(dy, _as_maps(scale, d))
         of_affine = ((sum_dyx * invstd).sum(0), sum_dy.sum(0))
         return dx, None, *(gradient.view_as(weight).to(weight.dtype) for gradient in of_affine), *of_weights
 
