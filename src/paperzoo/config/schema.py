@@ -48,8 +48,9 @@ class Augment(Node):
 
 
 class Data(Choice):
-    """An image classification data set and how batches are made of it."""
+    """A data set of images and how batches are made of it."""
 
+    task: Literal["classification", "segmentation"] = "classification"  # a label for an image, or for every pixel
     batch_size: Positive  # per rank
     eval_batch_size: Positive
     image_size: Positive | None = None  # resize to this many pixels; None keeps the data set's own size
