@@ -66,7 +66,7 @@ def predictions(
         truth, predicted: (N, H, W) class indices; pixels whose truth is ``ignored`` are grey there.
         classes: K names.
     """
-    colours = np.array([colormaps["hsv"]((0.618034 * k) % 1)[:3] for k in range(len(classes))])  # neighbours differ
+    colours = np.array([colormaps["hsv"]((0.58 + 0.618034 * k) % 1)[:3] for k in range(len(classes))])  # neighbours differ
     colours *= np.array([(1.0, 0.7, 0.45)[k % 3] for k in range(len(classes))])[:, None]
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     count = len(images)

@@ -21,7 +21,16 @@ from paperzoo.data import splits
 from paperzoo.data.augment import Normalise, crop_and_flip
 from paperzoo.data.fingerprint import WHOLE, digest_of_images, fingerprint
 from paperzoo.data.images import CorruptImage, channels, channels_of_header, open_image, to_pixels
-from paperzoo.data.loaders import Decoded, Decoder, DecodingLoader, Loader, MemoryLoader, StreamLoader, refusal
+from paperzoo.data.loaders import (
+    Decoded,
+    Decoder,
+    DecodingLoader,
+    Loader,
+    MemoryLoader,
+    StreamLoader,
+    collate,
+    refusal,
+)
 from paperzoo.data.maps import Mapped, take_apart
 from paperzoo.data.order import Order
 from paperzoo.data.sources import Source, Split
@@ -140,6 +149,15 @@ class ImageData(L.LightningDataModule):
         part = self.parts[name]
         assert part.images is not None
         return torch.from_numpy(part.images), torch.from_numpy(part.labels)
+
+    def examples(self, count: int) -> Tensor:
+        """Images (N, C, H, W) uint8 of the test split with their maps, evenly spaced."""
+        loader = self.test_dataloader()
+        rows = np.unique(np.linspace(0, self.sizes["test"] - 1, count).astype(int)).tolist()
+        if isinstance(loader, MemoryLoader):
+            return loader.images[rows]
+        assert isinstance(loader, DecodingLoader)
+        return collate([loader.loader.dataset[0, row] for row in rows])[0]
 
     # loaders
 

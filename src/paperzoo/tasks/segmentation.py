@@ -113,8 +113,7 @@ class Segmentation(Classification):
     def draw(self, data: Any, folder: Path, title: str) -> None:
         """The confusion matrix, and predictions beside the truth."""
         super().draw(data, folder, title)
-        batch = next(iter(data.test_dataloader()))
-        pixels = batch[0][:DRAWN]
+        pixels = data.examples(DRAWN)
         images, truth = data.on_after_batch_transfer([pixels.to(self.device), None, None], 0)
         training = self.training
         with torch.no_grad():

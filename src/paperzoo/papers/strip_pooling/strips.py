@@ -143,17 +143,15 @@ def grid_means(x: Tensor, side: int) -> Tensor:
 
     As two products with matrices, whose gradient is deterministic on a GPU; the pooling's own is not.
     """
-    rows, columns = (_windows(n, side).to(x) for n in x.shape[-2:])
+    rows, columns = (_windows(n, side, x) for n in x.shape[-2:])
     return rows @ x @ columns.T
 
 
-def _windows(n: int, side: int) -> Tensor:
+def _windows(n: int, side: int, like: Tensor) -> Tensor:
     """(side, n): row i averages the positions from floor(i n / side) up to ceil((i + 1) n / side)."""
-    matrix = torch.zeros(side, n)
-    for i in range(side):
-        first, end = i * n // side, -(-(i + 1) * n // side)
-        matrix[i, first:end] = 1 / (end - first)
-    return matrix
+    i, place = torch.arange(side, device=like.device)[:, None], torch.arange(n, device=like.device)
+    inside = ((place + 1) * side > i * n) & (place * side < (i + 1) * n)
+    return inside.to(like.dtype) / inside.sum(1, keepdim=True)
 
 
 def _demand_statistics(module: nn.Module, x: Tensor) -> None:
