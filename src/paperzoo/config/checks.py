@@ -18,6 +18,7 @@ TAKES: dict[str, dict[str | None, set[str]]] = {
         "paperzoo.tasks.schedules.constant": set(),
         "paperzoo.tasks.schedules.cosine": {"final"},
         "paperzoo.tasks.schedules.step": {"milestones", "gamma"},
+        "paperzoo.tasks.schedules.poly": {"power"},
     },
     "data": {
         "paperzoo.data.sources.mnist5k": set(),
@@ -49,7 +50,7 @@ TAKES: dict[str, dict[str | None, set[str]]] = {
 }  # fmt: skip
 SPECIAL = {
     "optimizer": ("momentum", "nesterov", "betas", "eps"),
-    "scheduler": ("final", "milestones", "gamma"),
+    "scheduler": ("final", "milestones", "gamma", "power"),
     "data": ("root", "path", "hub", "image_column", "label_column", "train_split", "test_split", "streaming"),
     "norm": (
         "convolution",

@@ -131,6 +131,7 @@ class Scheduler(Choice):
     final: Fraction | None = None  # cosine: the factor at the end
     milestones: list[Annotated[float, Field(gt=0)]] | None = None  # step: epochs
     gamma: Annotated[float, Field(gt=0, le=1)] | None = None  # step: factor at each milestone
+    power: Annotated[float, Field(gt=0)] | None = None  # poly
 
 
 class Trainer(Node):
