@@ -66,29 +66,31 @@ def predictions(
         truth, predicted: (N, H, W) class indices; pixels whose truth is ``ignored`` are grey there.
         classes: K names.
     """
-    colours = np.array([colormaps["hsv"]((0.58 + 0.618034 * k) % 1)[:3] for k in range(len(classes))])  # neighbours differ
-    colours *= np.array([(1.0, 0.7, 0.45)[k % 3] for k in range(len(classes))])[:, None]
     truth, predicted = np.asarray(truth), np.asarray(predicted)
+    unlabelled = truth == ignored
+    colours = _palette(len(classes))
+    true = np.where(unlabelled[..., None], UNLABELLED, colours[np.where(unlabelled, 0, truth)])
     count = len(images)
     figure = Figure(figsize=(1.7 * count + 1.6, 5.6), layout="constrained")
     figure.suptitle(title)
-    drawn = [truth == ignored, predicted == ignored]
-    maps = [np.where(out[..., None], UNLABELLED, colours[np.where(out, 0, m)])
-            for out, m in zip(drawn, (truth, predicted), strict=True)]  # fmt: skip
-    for row, (name, content) in enumerate((("image", images), ("truth", maps[0]), ("prediction", maps[1]))):
+    for row, (name, maps) in enumerate((("image", images), ("truth", true), ("prediction", colours[predicted]))):
         for column in range(count):
             axes = figure.add_subplot(3, count, row * count + column + 1)
-            axes.imshow(np.squeeze(content[column]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.imshow(np.squeeze(maps[column]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axes.set(xticks=[], yticks=[], ylabel="" if column else name)
-    pixels = np.bincount(truth[truth != ignored], minlength=len(classes)) + np.bincount(
-        predicted.ravel(), minlength=len(classes)
-    )
+    pixels = np.bincount(np.concatenate([truth[~unlabelled], predicted.ravel()]), minlength=len(classes))
     seen = [int(k) for k in np.argsort(-pixels, kind="stable") if pixels[k]][:LEGEND]
     handles = [Patch(color=colours[k], label=classes[k]) for k in seen]
-    if (truth == ignored).any():
+    if unlabelled.any():
         handles.append(Patch(color=UNLABELLED, label="unlabelled"))
     figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def _palette(count: int) -> np.ndarray:
+    """(count, 3) colours: hues by the golden section in three kinds of brightness, so that neighbours differ."""
+    hues = [colormaps["hsv"]((0.58 + 0.618034 * k) % 1)[:3] for k in range(count)]
+    return np.array(hues) * np.array([(1.0, 0.7, 0.45)[k % 3] for k in range(count)])[:, None]
 
 
 def norm_ratios(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:

@@ -16,7 +16,8 @@ import paperzoo.papers.senet
 import paperzoo.papers.strip_pooling  # noqa: F401 (these register the networks)
 from paperzoo.errors import UserError
 
-BLOCKS = ("resnet", "scnet", "resnext", "res2net", "senet", "strip_pooling")  # papers whose small network differs by its block
+# Papers whose small network differs by its block.
+BLOCKS = ("resnet", "scnet", "resnext", "res2net", "senet", "strip_pooling")
 NAMES = tuple(f"{slug}_small" for slug in BLOCKS)
 
 

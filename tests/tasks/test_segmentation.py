@@ -1,4 +1,4 @@
-"""Segmentation: metrics against a naive count of pixels, each once over the ranks; runs that resume and repeat equal."""
+"""Segmentation: metrics against a naive count of pixels, each once over the ranks; runs resume and repeat equal."""
 
 import signal
 from pathlib import Path
@@ -19,7 +19,8 @@ from paperzoo.runs.reproduction import reproduce
 from paperzoo.tasks.segmentation import IGNORED, RunningMaps
 from paperzoo.training import load_data, make_module, train
 
-WORDS = ["model=strip_pooling", "data=digit_maps", "model.width=4", "trainer=cpu", "trainer.max_epochs=2", "logger=none",
+WORDS = ["model=strip_pooling", "data=digit_maps", "model.width=4", "trainer=cpu", "trainer.max_epochs=2",
+         "logger=none",
          "data.limit_train=64", "data.batch_size=16", "data.validation=50", "data.test=53",
          "data.eval_batch_size=20"]  # fmt: skip
 
@@ -29,7 +30,8 @@ def naive(logits: Tensor, labels: Tensor) -> dict[str, float]:
     classes = logits.shape[1]
     matrix = np.zeros((classes, classes))
     losses = []
-    for scores, truth in zip(logits.detach().movedim(1, -1).reshape(-1, classes).double(), labels.flatten(), strict=True):
+    pixels = logits.detach().movedim(1, -1).reshape(-1, classes).double()
+    for scores, truth in zip(pixels, labels.flatten(), strict=True):
         if truth != IGNORED:
             matrix[truth, int(scores.argmax())] += 1
             losses.append(float(scores.exp().sum().log() - scores[truth]))

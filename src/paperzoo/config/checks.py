@@ -334,4 +334,14 @@ def _has_gpu(config: Config) -> bool:
     return torch.cuda.is_available()
 
 
-CHECKS: tuple[Callable[[Config], None], ...] = (_model, _keys, _task, _data, _optimizer, _scheduler, _trainer, _paths, _gpus)
+CHECKS: tuple[Callable[[Config], None], ...] = (
+    _model,
+    _keys,
+    _task,
+    _data,
+    _optimizer,
+    _scheduler,
+    _trainer,
+    _paths,
+    _gpus,
+)
