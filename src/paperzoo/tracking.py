@@ -93,7 +93,7 @@ class Wandb:
             self.lost = True
             self.tell(
                 f"note: W&B is lost ({_first_line(error)}): the run goes on without it, its record is whole, "
-                f"`wandb sync {self.folder}/wandb/*run-*` sends what W&B had"
+                f"`wandb sync --no-skip-online {self.folder}/wandb/*run-*` sends what W&B had"
             )
             import wandb
 

@@ -12,9 +12,7 @@ from paperzoo.reports.model import Interval
 NAMESPACE = "{http://www.w3.org/2000/svg}"
 
 
-@pytest.fixture(scope="module")
-def drawings():
-    return figures.draw(drawn_report.report(seeds=3))
+sketches = figures._sketches
 
 
 def names(report):
@@ -120,6 +118,26 @@ def test_the_pareto_front_is_who_nobody_beats_in_both():
     ]
     assert [arm.name for arm in figures._front(arms, "seconds", "maximize")] == ["cheap", "best"]
     assert [arm.name for arm in figures._front(arms, "seconds", "minimize")] == ["cheap", "beaten"]
+
+
+def test_a_paper_adds_its_picture(monkeypatch):
+    """Switchable Norm's shares, mean over the seeds; the report's other arms have none."""
+    report = drawn_report.report(("batch", "switchable"), 2)
+    runs = []
+    for run, share in zip(report.arms[1].runs, (0.2, 0.4), strict=True):
+        shares = {f"norm/layer1.0.bn{n}/{what}/{kind}": value for n in (1, 2) for what in ("mean", "variance")
+                  for kind, value in (("batch", share), ("layer", 1 - share))}  # fmt: skip
+        results = {"last": run.results["last"].model_copy(update={"metrics": {"test/top1": 0.8, **shares}})}
+        runs.append(run.model_copy(update={"results": results}))
+    report = replace(report, arms=(report.arms[0], replace(report.arms[1], runs=tuple(runs))))
+    [(name, figure)] = figures._pictures_of_papers(report)
+    assert name == "norm_ratios"
+    widths = [[bar.get_width() for bar in bars] for bars in figure.axes[0].containers]
+    assert widths == [pytest.approx([0.3, 0.3]), pytest.approx([0.7, 0.7])]
+    drawing = only(lambda report: next(s for s in sketches(report) if s.name == name), report)
+    assert {"layer1.0.bn1", "layer1.0.bn2", "batch", "layer"} <= set(words(drawing))
+    assert drawing.title == "Learned shares of switchable"
+    assert list(figures._pictures_of_papers(drawn_report.report())) == []
 
 
 def test_curves_are_the_mean_over_the_seeds_that_reached_the_epoch():

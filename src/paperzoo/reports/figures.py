@@ -33,10 +33,10 @@ MOST = 30  # arms that one figure shows, the best of a search
 TOLD_APART = 7  # arms that have a style of their own
 
 INK, MUTED, GRID, PAPER = "#1f2430", "#767c88", "#dfe2e8", "#fefefe"
-DARK = {INK: "#e7eaf0", MUTED: "#949cab", GRID: "#363c48", PAPER: "#171a20"}
+DARK = {INK: "#e7eaf0", MUTED: "#949cab", GRID: "#363c48", PAPER: "#171a20", "#0072b2": "#3b9ee0"}
 STYLES = (  # colour, marker, line; the first is the baseline's
     (INK, "o", "-"),
-    ("#0072B2", "s", "-"),
+    ("#0072b2", "s", "-"),
     ("#D55E00", "^", "--"),
     ("#009E73", "D", "-."),
     ("#CC79A7", "v", ":"),
@@ -44,7 +44,7 @@ STYLES = (  # colour, marker, line; the first is the baseline's
     ("#56B4E9", "X", (0, (5, 1))),
 )
 VERDICTS: dict[Verdict, tuple[str, str, str]] = {  # colour, marker, fill
-    "better": ("#0072B2", "^", "#0072B2"),
+    "better": ("#0072b2", "^", "#0072b2"),
     "worse": ("#D55E00", "v", "#D55E00"),
     "direction": ("#009E73", "D", PAPER),
     "no difference seen": (MUTED, "o", PAPER),
@@ -139,9 +139,8 @@ def _sketches(report: Report) -> Iterator[_Sketch]:
     )
     yield from filter(None, (maker(report) for maker in makers))
     for name, figure in _pictures_of_papers(report):
-        yield _Sketch(
-            name, name.replace("_", " ").capitalize(), f"{name.replace('_', ' ')}, a picture of the paper's own", figure
-        )
+        title = figure.get_suptitle() or name
+        yield _Sketch(name, title, f"{title}: a picture of the paper's own", figure)
 
 
 def _pictures_of_papers(report: Report) -> Iterator[tuple[str, Figure]]:
@@ -163,7 +162,7 @@ def _pictures_of_papers(report: Report) -> Iterator[tuple[str, Figure]]:
 
 def _arms(report: Report) -> _Sketch | None:
     """Every seed, the mean and its interval; the best on top."""
-    arms = _best_first(report, [arm for arm in report.arms if _finite(arm.scores)])
+    arms = best_first(report, [arm for arm in report.arms if _finite(arm.scores)])
     if not arms:
         return None
     shown = arms[:MOST]
@@ -193,7 +192,7 @@ def _arms(report: Report) -> _Sketch | None:
 
 def _differences(report: Report) -> _Sketch | None:
     """The paired differences to the baseline with their intervals, in the order of the arms' figure."""
-    order = {arm.name: place for place, arm in enumerate(_best_first(report, report.arms))}
+    order = {arm.name: place for place, arm in enumerate(best_first(report, report.arms))}
     known = [line for line in report.comparisons if line.difference and math.isfinite(line.difference.mean)]
     known.sort(key=lambda line: order.get(line.arm, len(order)))
     shown = known[:MOST]
@@ -206,7 +205,7 @@ def _differences(report: Report) -> _Sketch | None:
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
     axes.margins(x=0.08)
     baseline = next((arm.name for arm in report.arms if arm.baseline), "baseline")
-    unit = "percentage points" if report.unit == "%" else report.unit
+    unit = "percentage points" if report.unit == "%" else wording.printable(report.unit)
     axes.set_xlabel(f"difference to {_short_name(baseline, 24)}\n{_sides(report, unit)}")
     alt = f"Paired difference to {baseline} with 95 % interval: " + _list(map(_difference, shown))
     return _Sketch("differences", f"Paired differences to {baseline}", alt, figure)
@@ -218,7 +217,7 @@ def _difference(line: Comparison) -> str:
 
 def _sides(report: Report, unit: str) -> str:
     left, right = ("worse", "better") if report.goal == "maximize" else ("better", "worse")
-    return f"◂ {left}    {unit}    {right} ▸"
+    return "\N{EM SPACE}".join(filter(None, (f"◂ {left}", unit, f"{right} ▸")))  # SVG joins other spaces
 
 
 # Learning curves
@@ -228,7 +227,7 @@ def _curves(report: Report) -> _Sketch | None:
     """The validation metric by epoch: mean over the seeds, and the band from the lowest to the highest."""
     metric = f"val/{report.metric.rsplit('/', 1)[-1]}"
     curves = {arm.name: _curve(arm, metric, 100 if report.unit == "%" else 1) for arm in report.arms}
-    arms = [arm for arm in _best_first(report, report.arms) if curves[arm.name]]
+    arms = [arm for arm in best_first(report, report.arms) if curves[arm.name]]
     if not arms:
         return None
     styles = _styles(arms)
@@ -243,7 +242,7 @@ def _curves(report: Report) -> _Sketch | None:
         axes.plot(epochs, mean, color=color, linestyle=line, marker=marker, markersize=4, markevery=_every(len(epochs)))
         axes.fill_between(epochs, low, high, color=color, alpha=0.15, linewidth=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="epoch", ylabel=f"{metric} ({report.unit})" if report.unit else metric)
+    axes.set(xlabel="epoch", ylabel=wording.printable(f"{metric} ({report.unit})" if report.unit else metric))
     _legend(figure, _arm_keys(styles, len(arms)))
     last = _list(f"{arm.name} {wording.number(curves[arm.name][-1][2])}" for arm in arms)
     alt = f"{metric} by epoch, mean over the seeds and band from the lowest to the highest; at the end: {last}"
@@ -268,7 +267,7 @@ COSTS = {"parameters": "parameters", "macs": "MACs per image", "seconds": "secon
 
 def _cost(report: Report) -> _Sketch | None:
     """The score against each cost; a line joins the arms that no other beats in both."""
-    scored = [arm for arm in _best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
+    scored = [arm for arm in best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
     panels = {key: [arm for arm in scored if _has(arm, key)] for key in COSTS}
     panels = {key: arms for key, arms in panels.items() if len(arms) > 1}
     if not panels:
@@ -330,7 +329,7 @@ def _mean(arm: Arm) -> float:
 
 def _parallel(report: Report) -> _Sketch | None:
     """Each run of a search as a line over its settings to its score; the best in colour."""
-    arms = [arm for arm in _best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
+    arms = [arm for arm in best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
     keys = [key for key in report.swept if any(key in arm.settings for arm in arms)]
     if not arms or not keys:
         return None
@@ -401,7 +400,7 @@ def _importance(report: Report) -> _Sketch | None:
     figure, axes, rows = _rows([_wrapped(key) for key in keys])
     axes.barh(rows, [shares[key] for key in keys], 0.2, color=STYLES[1][0])
     for row, key in zip(rows, keys, strict=True):
-        axes.text(shares[key], row, f" {shares[key]:.2f}", va="center", fontsize=8)
+        axes.text(shares[key], row, f"\N{NO-BREAK SPACE}{shares[key]:.2f}", va="center", fontsize=8)
     axes.margins(x=0.12)
     axes.set(xlabel="importance (sums to 1)")
     alt = "Importance of the searched keys: " + _list(f"{key} {shares[key]:.2f}" for key in keys)
@@ -453,7 +452,9 @@ def _arm_keys(styles: dict[str, Any], arms: int) -> list[Line2D]:
         for name, (color, marker, line) in styles.items()
     ]
     rest = arms - len(styles)
-    return keys + ([Line2D([], [], color=MUTED, marker=".", linewidth=0.6, label=f"others ({rest})")] if rest else [])
+    return keys + (
+        [Line2D([], [], color=MUTED, marker=".", linewidth=0.6, label=f"others ({rest})")] if rest > 0 else []
+    )
 
 
 def _key(color: str, marker: str, label: str, fill: str | None = None) -> Line2D:
@@ -472,7 +473,7 @@ def _legend_height(styles: dict[str, Any]) -> float:
     return 0.17 * sum(_wrapped(name).count("\n") + 1 for name in styles) / 2 + 0.4
 
 
-def _best_first(report: Report, arms: Iterable[Arm]) -> list[Arm]:
+def best_first(report: Report, arms: Iterable[Arm]) -> list[Arm]:
     """By score, then as they stand; arms without a score come last."""
     sign = -1 if report.goal == "maximize" else 1
 
@@ -484,7 +485,7 @@ def _best_first(report: Report, arms: Iterable[Arm]) -> list[Arm]:
 
 
 def _metric(report: Report) -> str:
-    return f"{report.metric} ({report.unit})" if report.unit else report.metric
+    return wording.printable(f"{report.metric} ({report.unit})" if report.unit else report.metric)
 
 
 def _finite(values: Iterable[float]) -> list[float]:

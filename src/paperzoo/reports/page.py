@@ -19,13 +19,20 @@ from markupsafe import Markup
 
 from paperzoo import cards
 from paperzoo.reports import wording
-from paperzoo.reports.figures import Drawing, draw
+from paperzoo.reports.figures import Drawing, best_first, draw
 from paperzoo.reports.model import Interval, Report
 from paperzoo.runs.record import write_atomically
 
 PAGE = "index.html"
 MOST = 1000  # runs that the page lists; runs.csv has all
-COSTS = (("parameters", ""), ("macs", ""), ("seconds", ""), ("images_per_second", ""), ("peak_memory_mib", "MiB"))
+LONG = 16  # characters from which a name needs room in a table
+COSTS = {  # and how each is written
+    "parameters": wording.short,
+    "macs": wording.short,
+    "seconds": wording.seconds,
+    "images_per_second": wording.short,
+    "peak_memory_mib": wording.memory,
+}
 
 
 def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None = None) -> Path:
@@ -44,6 +51,7 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
         "report.html.j2",
         "copy.js",
         report=report,
+        arms=report.arms if report.method == "grid" else best_first(report, report.arms),
         baseline=baseline,
         metric=f"{report.metric} ({report.unit})" if report.unit else report.metric,
         lines={line.arm: line for line in report.comparisons},
@@ -52,6 +60,7 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
         drawings=draw(report) if drawings is None else drawings,
         runs=[(arm, run, score) for arm in report.arms for run, score in zip(arm.runs, arm.scores, strict=False)],
         most=MOST,
+        long=any(len(arm.name) > LONG for arm in report.arms),
         costs=COSTS,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -164,16 +173,18 @@ def _printable(value: Any) -> Any:
 def _extent(report: Report) -> str:
     runs = sum(len(arm.runs) for arm in report.arms)
     seeds = sorted({len(arm.scores) for arm in report.arms})
-    words = [f"{len(report.arms)} {'arm' if len(report.arms) == 1 else 'arms'}", f"{runs} finished runs"]
+    words = [_many(len(report.arms), "arm"), _many(runs, "finished run")]
     if seeds:
-        words.append(f"{seeds[0]} to {seeds[-1]} seeds each" if len(seeds) > 1 else f"{seeds[0]} seeds each")
+        words.append((f"{seeds[0]} to " if len(seeds) > 1 else "") + _many(seeds[-1], "seed") + " each")
     return ", ".join(words)
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _cost(value: Interval | None, key: str) -> str:
-    if value is None:
-        return wording.NONE
-    return wording.seconds(value.mean) if key == "seconds" else wording.short(value.mean)
+    return wording.NONE if value is None else COSTS[key](value.mean)
 
 
 def _counts(counts: dict[str, int]) -> str:

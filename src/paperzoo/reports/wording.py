@@ -16,12 +16,12 @@ SYMBOLS: dict[Verdict, str] = {
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """Two decimals from 1 on, three significant digits below: 87.93, 0.0123."""
+    """Two decimals from 0.1 on, three significant digits below: 87.93, 0.0123."""
     if value is None:
         return NONE
     if not math.isfinite(value):
         return str(value)
-    digits = f"{abs(value):.2f}" if abs(value) >= 1 or value == 0 else f"{abs(value):.3g}"
+    digits = f"{abs(value):.2f}" if abs(value) >= 0.1 or value == 0 else f"{abs(value):.3g}"
     sign = "\N{MINUS SIGN}" if value < 0 else "+" if signed else ""
     return sign + digits
 
@@ -65,6 +65,13 @@ def seconds(value: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def memory(value: float | None) -> str:
+    """Of MiB: 513 MiB, 1.44 GiB."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:.0f} MiB" if value < 1023.5 else f"{value / 1024:.2f} GiB"
 
 
 def setting(value: Any) -> str:
