@@ -265,7 +265,8 @@ class _Study:
             f"n = {line.n}, Holm p {_equals(wording.probability(line.p_holm))}"
         )
         if line.verdict == "no difference seen":
-            seen = f"; {wording.number(line.detectable)} would have been seen" if line.detectable else ""
+            smallest = f"{wording.number(line.detectable)} {self.points}".strip()
+            seen = f"; {smallest} would have been seen" if line.detectable else ""
             return f"No difference was seen between {line.arm} and {baseline} ({figures}{seen})."
         gain = statistics.is_gain(line.difference.mean, self.metric.goal)
         if line.verdict == "direction":
