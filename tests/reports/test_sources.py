@@ -5,11 +5,12 @@ import json
 import math
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import wandb
+import yaml
 from synthetic import record, records, sweep
+from wandb_server import Server
 
 from paperzoo.config import compose, dump
 from paperzoo.errors import UserError
@@ -73,15 +74,31 @@ def logged(whole, tmp_path_factory) -> Path:
     return root
 
 
-def test_the_sources_agree(whole, logged, tmp_path, monkeypatch):
+@pytest.fixture
+def server(monkeypatch):
+    """W&B's stand-in, which this process takes for W&B."""
+    made = Server()
+    for name, value in {"BASE_URL": made.url, "API_KEY": "0" * 40, "ERROR_REPORTING": "false"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()  # its process has the old settings
+    yield made
+    wandb.teardown()
+    made.stop()
+
+
+def test_the_sources_agree(whole, logged, server, tmp_path):
     for entry in whole:
         put(tmp_path, entry)
-    local = sources.local(sweep(), "x", tmp_path)
-    offline = sources.offline(logged)
-    runs = [SimpleNamespace(id=run.id, config=run.config) for run in wandb_files.read(logged.rglob("*.wandb"))[0]]
-    api = SimpleNamespace(sweep=lambda path: SimpleNamespace(id="x"), runs=lambda path, **_: runs)
-    monkeypatch.setattr("wandb.Api", lambda timeout: api)
-    online = sources.online("someone/p/x")
+    server.sweeps["s"] = {"config": yaml.safe_dump(sweep().model_dump(exclude_unset=True)), "state": "FINISHED"}
+    for run in wandb_files.read(logged.rglob("*.wandb"))[0]:
+        held = {key: {"value": value} for key, value in run.config.items() if not key.startswith("_")}
+        server.run(run.id).update(config=json.dumps(held), sweep="s", state="finished")
+    server.run("other").update(config="{}", sweep="t", state="finished")
+    local, offline, online = (
+        sources.find(source, sweep(), "x", runs_dir=str(tmp_path), storage=None, wandb_sweep="someone/paperzoo/s")
+        for source in ("local", str(logged), "wandb")
+    )
+    assert not server.unknown
     assert len(local.records) == 3
     assert not local.problems + offline.problems + online.problems
     assert same(local.records, offline.records)
@@ -92,6 +109,26 @@ def test_the_sources_agree(whole, logged, tmp_path, monkeypatch):
     reports = [analyse(found.records, sweep(), problems=found.problems) for found in (local, offline, online)]
     assert repr(reports[0]) == repr(reports[1]) == repr(reports[2])
     assert reports[0].comparisons[0].n == 1
+
+
+def test_a_run_of_anothers_on_the_server(server):
+    server.sweeps["s"] = {"config": yaml.safe_dump(sweep().model_dump(exclude_unset=True)), "state": "FINISHED"}
+    config = {"model": {"value": "scnet"}, "seed": {"value": 3}, "trainer.max_epochs": {"value": 2}}
+    rows = [{"_step": step, "trainer/global_step": 10 * step, "val/top1": 0.1 * step} for step in range(3)]
+    summary = '{"test/top1": 0.7, "best/test/top1": 0.8, "test/loss": NaN, "_runtime": 5}'
+    server.run("abc").update(config=json.dumps(config), sweep="s", state="failed", history=rows, summary=summary)
+    (entry,) = sources.online("someone/paperzoo/s").records
+    assert (entry.status, entry.seed, entry.wall_seconds) == ("failed", 3, 5)
+    assert [row["step"] for row in entry.epochs] == [0, 10, 20]
+    assert entry.metrics["test/top1"] == 0.7
+    assert entry.metrics["best/test/top1"] == 0.8
+    assert math.isnan(entry.metrics["test/loss"])
+    assert analyse([entry], sweep()).arms[1].counts == {"failed": 1}
+
+
+def test_a_sweep_that_is_not_there_is_one_line(server):
+    with pytest.raises(UserError, match=r"^sweep=someone/paperzoo/nowhere: W&B does not give it \(.*\); `wandb login`"):
+        sources.online("someone/paperzoo/nowhere")
 
 
 def test_no_file_of_wandb_says_who_ran_it_where(logged, whole):
