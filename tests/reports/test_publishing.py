@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from synthetic import record, records, sweep
+from wandb_server import Server
 
 from paperzoo.errors import UserError
 from paperzoo.reports import markdown, publishing
@@ -40,3 +41,22 @@ def test_the_blocks(method, monkeypatch):
     for arm in report.arms:
         assert all(run.id in text for run in arm.runs)
     assert ("Parameter Importance" in text) == (method == "random")
+
+
+def test_it_is_saved_on_the_server(monkeypatch):
+    pytest.importorskip("wandb_workspaces", reason="pip install 'paperzoo[publish]'")
+    import wandb
+
+    server = Server()
+    for name, value in {"BASE_URL": server.url, "API_KEY": "0" * 40, "ERROR_REPORTING": "false"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()
+    report = analyse(records(), sweep())
+    address = publishing.publish(report, "someone/paperzoo")
+    wandb.teardown()
+    server.stop()
+    assert address.startswith(server.url)
+    assert not server.unknown
+    (view,) = server.views
+    assert (view["displayName"], view["entityName"], view["projectName"]) == ("x", "someone", "paperzoo")
+    assert "scnet is better than resnet" in view["spec"]

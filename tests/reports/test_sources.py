@@ -5,10 +5,12 @@ import json
 import math
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+import wandb
+import yaml
 from synthetic import record, records, sweep
+from wandb_server import Server
 
 from paperzoo.config import compose, dump
 from paperzoo.errors import UserError
@@ -62,22 +64,41 @@ def logged(whole, tmp_path_factory) -> Path:
     for entry in whole:
         folder = root / entry.id
         folder.mkdir()
-        made = Wandb(folder=folder, run_id=entry.id, config=entry.config, tags=[], mode="offline", project="p")
+        made = Wandb(
+            folder=folder, run_id=entry.id, config=entry.config, tags=[], mode="offline", project="p", tell=print
+        )
         for row in entry.epochs:
             made.log(row, int(row["step"]))
         made.finish(entry)
+    wandb.teardown()  # its process writes the last of a file after a run has finished
     return root
 
 
-def test_the_sources_agree(whole, logged, tmp_path, monkeypatch):
+@pytest.fixture
+def server(monkeypatch):
+    """W&B's stand-in, which this process takes for W&B."""
+    made = Server()
+    for name, value in {"BASE_URL": made.url, "API_KEY": "0" * 40, "ERROR_REPORTING": "false"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    wandb.teardown()  # its process has the old settings
+    yield made
+    wandb.teardown()
+    made.stop()
+
+
+def test_the_sources_agree(whole, logged, server, tmp_path):
     for entry in whole:
         put(tmp_path, entry)
-    local = sources.local(sweep(), "x", tmp_path)
-    offline = sources.offline(logged)
-    runs = [SimpleNamespace(id=run.id, config=run.config) for run in wandb_files.read(logged.rglob("*.wandb"))[0]]
-    api = SimpleNamespace(sweep=lambda path: SimpleNamespace(runs=runs))
-    monkeypatch.setattr("wandb.Api", lambda timeout: api)
-    online = sources.online("someone/p/x")
+    server.sweeps["s"] = {"config": yaml.safe_dump(sweep().model_dump(exclude_unset=True)), "state": "FINISHED"}
+    for run in wandb_files.read(logged.rglob("*.wandb"))[0]:
+        held = {key: {"value": value} for key, value in run.config.items() if not key.startswith("_")}
+        server.run(run.id).update(config=json.dumps(held), sweep="s", state="finished")
+    server.run("other").update(config="{}", sweep="t", state="finished")
+    local, offline, online = (
+        sources.find(source, sweep(), "x", runs_dir=str(tmp_path), storage=None, wandb_sweep="someone/paperzoo/s")
+        for source in ("local", str(logged), "wandb")
+    )
+    assert not server.unknown
     assert len(local.records) == 3
     assert not local.problems + offline.problems + online.problems
     assert same(local.records, offline.records)
@@ -88,6 +109,26 @@ def test_the_sources_agree(whole, logged, tmp_path, monkeypatch):
     reports = [analyse(found.records, sweep(), problems=found.problems) for found in (local, offline, online)]
     assert repr(reports[0]) == repr(reports[1]) == repr(reports[2])
     assert reports[0].comparisons[0].n == 1
+
+
+def test_a_run_of_anothers_on_the_server(server):
+    server.sweeps["s"] = {"config": yaml.safe_dump(sweep().model_dump(exclude_unset=True)), "state": "FINISHED"}
+    config = {"model": {"value": "scnet"}, "seed": {"value": 3}, "trainer.max_epochs": {"value": 2}}
+    rows = [{"_step": step, "trainer/global_step": 10 * step, "val/top1": 0.1 * step} for step in range(3)]
+    summary = '{"test/top1": 0.7, "best/test/top1": 0.8, "test/loss": NaN, "_runtime": 5}'
+    server.run("abc").update(config=json.dumps(config), sweep="s", state="failed", history=rows, summary=summary)
+    (entry,) = sources.online("someone/paperzoo/s").records
+    assert (entry.status, entry.seed, entry.wall_seconds) == ("failed", 3, 5)
+    assert [row["step"] for row in entry.epochs] == [0, 10, 20]
+    assert entry.metrics["test/top1"] == 0.7
+    assert entry.metrics["best/test/top1"] == 0.8
+    assert math.isnan(entry.metrics["test/loss"])
+    assert analyse([entry], sweep()).arms[1].counts == {"failed": 1}
+
+
+def test_a_sweep_that_is_not_there_is_one_line(server):
+    with pytest.raises(UserError, match=r"^sweep=someone/paperzoo/nowhere: W&B does not give it \(.*\); `wandb login`"):
+        sources.online("someone/paperzoo/nowhere")
 
 
 def test_no_file_of_wandb_says_who_ran_it_where(logged, whole):
@@ -130,7 +171,7 @@ def test_the_plan_knows_its_runs_and_what_had_no_record(tmp_path):
 
 @pytest.mark.parametrize(("damage", "line"), [
     (lambda text: text[:200], "run.json: damaged, it cannot be read as JSON"),
-    (lambda text: text.replace('"schema_version": 1', '"schema_version": 2'), "run.json: schema version 2, this"),
+    (lambda text: text.replace('"schema_version": 2', '"schema_version": 9'), "run.json: schema version 9, this"),
     (lambda text: text.replace('"seed": 0,\n "ranks"', '"seed": "x",\n "ranks"'), "run.json: damaged, seed: "),
 ])  # fmt: skip
 def test_a_record_that_cannot_be_read_is_one_line_and_the_rest_stands(damage, line, whole, tmp_path):
@@ -148,7 +189,7 @@ def test_a_record_that_cannot_be_read_is_one_line_and_the_rest_stands(damage, li
 def test_a_reports_own_records_come_back(whole, tmp_path):
     path = tmp_path / "runs.jsonl"
     good = list(sources.written([published(entry) for entry in whole]))
-    newer = good[0].replace('"schema_version":1', '"schema_version":9')
+    newer = good[0].replace('"schema_version":2', '"schema_version":9')
     path.write_text("".join([*good[::-1], newer, good[1][:100]]))
     found = sources.lines(path)
     assert list(sources.written(found.records)) == good
@@ -200,8 +241,6 @@ def test_a_torn_file_gives_what_is_whole(logged, tmp_path):
 
 def foreign(folder: Path, run_id: str, config: dict, rows: list[dict], code: int = 0) -> None:
     """A run that knows nothing of Paperzoo, in as many segments as it is logged."""
-    import wandb
-
     settings = wandb.Settings(console="off", silent=True)
     run = wandb.init(project="p", id=run_id, dir=folder, mode="offline", config=config, settings=settings)
     for row in rows:
@@ -218,6 +257,7 @@ def test_runs_of_others_and_resumed_ones_are_read_as_far_as_they_go(tmp_path):
         foreign(folder, "abc", config, rows)
     (tmp_path / "2").mkdir()
     foreign(tmp_path / "2", "nameless", {"model": "scnet"}, [{"test/top1": 1.0}])
+    wandb.teardown()
     found = sources.offline(tmp_path)
     (entry,) = found.records
     assert found.problems == ["W&B run nameless: its configuration names no seed, so that it is left out"]

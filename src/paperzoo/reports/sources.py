@@ -26,6 +26,8 @@ from paperzoo.sweeps.command import hydra_words
 from paperzoo.sweeps.specification import SEED, Cell, Sweep
 from paperzoo.tracking import RECORD
 
+PAGE = 100  # runs in one request; lazy ones would take a request each
+ROWS = 10_000  # of the history of a run that holds no record; W&B samples longer ones
 STATES: dict[str, Status] = {"finished": "finished", "failed": "failed", "running": "running"}  # else interrupted
 
 
@@ -166,14 +168,26 @@ def online(path: str | None) -> Found:
         raise UserError(f"sweep={path or ''}: must be <entity>/<project>/<id>, as `wandb sweep` has printed it")
     import wandb
 
+    logged, problems = [], []
     try:
-        runs = wandb.Api(timeout=20).sweep(path).runs
-        return _records(_logged(run) for run in runs)
+        api = wandb.Api(timeout=20)
+        filters = {"$and": [{"sweep": api.sweep(path).id}]}
+        for run in api.runs(path.rpartition("/")[0], filters=filters, per_page=PAGE, lazy=False):
+            try:
+                logged.append(_logged(run))
+            except (wandb.errors.Error, ValueError, TypeError) as error:
+                problems.append(f"W&B run {run.id}: cannot be read ({_first_line(error)})")
     except (wandb.errors.Error, ValueError) as error:
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"sweep={path}: W&B does not give it ({first}); run `wandb login`, or set WANDB_API_KEY"
+            f"sweep={path}: W&B does not give it ({_first_line(error)}); `wandb login` lets this machine in"
         ) from None
+    found = _records(logged)
+    found.problems = sorted(found.problems + problems)
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _logged(run: Any) -> Logged:
@@ -185,7 +199,7 @@ def _logged(run: Any) -> Logged:
     return Logged(
         run.id,
         config=config,
-        history=[dict(row) for row in run.scan_history()],
+        history=list(run.history(samples=ROWS, pandas=False)),
         summary={key: run.summary.get(key) for key in run.summary.keys()},  # noqa: SIM118 - no mapping of Python's
         status=STATES.get(run.state, "interrupted"),
         started=started,

@@ -56,4 +56,4 @@ def _config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _segment(segment: Segment) -> Segment:
-    return segment.model_copy(update={"host": "", "pid": 0, "process_started": 0.0})
+    return segment.model_copy(update={"host": "", "pid": 0, "process_started": 0.0, "process": None})
