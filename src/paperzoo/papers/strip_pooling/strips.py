@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from paperzoo.errors import UserError
 
 NormLayer = Callable[[int], nn.Module]
-UP = {"mode": "bilinear", "align_corners": True}  # as in the authors' code
+UP: dict[str, Any] = {"mode": "bilinear", "align_corners": True}  # as in the authors' code
 
 
 class StripPoolingModule(nn.Module):
