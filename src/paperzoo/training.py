@@ -56,6 +56,7 @@ def _train(config: Config) -> Record | None:
     watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     try:
+        watch.begin(trainer)
         tracker = _tracker(config, session.record, session)
         _announce(display, config, data, session)
         if tracker and tracker.note:
