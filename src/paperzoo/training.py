@@ -54,9 +54,8 @@ def _train(config: Config) -> Record | None:
         set_threads(session.threads)  # those that the run began with: others round otherwise
     tracker = None
     watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
-    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    watch.begin(trainer)
     try:
-        watch.begin(trainer)
         tracker = _tracker(config, session.record, session)
         _announce(display, config, data, session)
         if tracker and tracker.note:

@@ -41,6 +41,7 @@ class RankWatch(L.Callback):
         """Begin to look: at the ranks that this one is to start, or at the one that started it."""
         if trainer.world_size == 1:
             return
+        trainer.callbacks.append(self)  # type: ignore[attr-defined]
         self.host, self.rank = socket.gethostname(), trainer.global_rank
         self.launcher = trainer.strategy.launcher
         if trainer.local_rank == 0:
@@ -51,9 +52,8 @@ class RankWatch(L.Callback):
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Learn where the others are."""
-        if trainer.world_size > 1:
-            places = enumerate(gather((self.host, os.getpid())))
-            self.peers = {rank: place for rank, place in places if rank != self.rank}
+        places = enumerate(gather((self.host, os.getpid())))
+        self.peers = {rank: place for rank, place in places if rank != self.rank}
 
     def stop(self) -> None:
         """Look no more: this rank is ending by itself."""
