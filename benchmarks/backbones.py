@@ -1,4 +1,4 @@
-"""Forward and backward time of the backbones against the fastest public implementation.
+"""Forward and backward time of SCNet, Res2Net, ShuffleNet V1 and V2 against the fastest public implementation.
 
 Public are timm's and torchvision's network, and the official repository's order of layers, written out below; each in
 both memory formats, with the same weights. Ours runs in the format that ``trainer.channels_last: null`` chooses on a
@@ -10,9 +10,13 @@ median in ms and the ratio of ours to it, by rounds: the median and its 95 % int
 ``clock=cpu`` with ``threads=1`` is for a machine that others use too: it counts this process's time alone.
 
 Goal: the interval of every ratio ends at or below 1.05.
+
+What ours does: SCNet's gate is made in place, and convolutions that read the same map are one. Res2Net is timm's,
+whose splits are joined once. ShuffleNet V1 shuffles in one movement of the data along its memory format, and adds and
+rectifies in place. V2's concatenation, shuffle and split are one movement: one half stays a view until the end of the
+unit, the other is gathered once for its convolution (torchvision's form: one interleaving).
 """
 
-import random
 import statistics
 import sys
 import time
@@ -22,14 +26,17 @@ from typing import NamedTuple
 import timm
 import torch
 import torch.nn.functional as F
+import torchvision
 from timm.models.res2net import Bottle2neck
 from torch import Tensor, nn
 
 import paperzoo.papers.res2net  # noqa: F401 (registers its networks)
+from paperzoo.accounting import speed
 from paperzoo.papers.scnet import SCBottleneck, SCConv
+from paperzoo.papers.shufflenet_v1 import ShuffleUnit
+from paperzoo.papers.shufflenet_v2 import SplitUnit
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
-DRAWS = 2000
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
@@ -68,6 +75,27 @@ def official_bottle2neck(block: Bottle2neck, x: Tensor) -> Tensor:
     return block.relu(out)
 
 
+def official_shuffle_unit(unit: ShuffleUnit, x: Tensor) -> Tensor:
+    """megvii-model/ShuffleNet-Series, V1: the shuffle as reshape, permute, reshape; sum and ReLU in new memory."""
+    y = unit.branch_main_1(x)
+    batch, chans, high, wide = y.shape
+    if unit.groups > 1:
+        y = y.reshape(batch, chans // unit.groups, unit.groups, high, wide)
+        y = y.permute(0, 2, 1, 3, 4).reshape(batch, chans, high, wide)
+    y = unit.branch_main_2(y)
+    return torch.cat([unit.branch_proj(x), F.relu(y)], 1) if unit.joins else F.relu(x + y)
+
+
+def official_split_unit(unit: SplitUnit, x: Tensor) -> Tensor:
+    """megvii-model/ShuffleNet-Series, V2: shuffle and split as one permutation of (pairs, 2, pixels)."""
+    if not unit.splits:
+        return torch.cat([unit.branch_proj(x), unit.branch_main(x)], 1)
+    batch, chans, high, wide = x.shape
+    pairs = x.reshape(batch * chans // 2, 2, high * wide).permute(1, 0, 2)
+    passing, convolved = pairs.reshape(2, -1, chans // 2, high, wide)
+    return torch.cat([passing, unit.branch_main(convolved)], 1)
+
+
 def in_official_order(network: nn.Module, block: type[nn.Module], forward: Callable[..., Tensor]) -> nn.Module:
     """Every such block computes in the order given."""
     for module in network.modules():
@@ -86,6 +114,16 @@ def res2net(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     return lambda: in_official_order(make(), Bottle2neck, official_bottle2neck)
 
 
+def shufflenet_v1(name: str) -> Callable[[], nn.Module]:
+    """megvii-model/ShuffleNet-Series' V1."""
+    return lambda: in_official_order(timm.create_model(name), ShuffleUnit, official_shuffle_unit)
+
+
+def shufflenet_v2(name: str) -> Callable[[], nn.Module]:
+    """megvii-model/ShuffleNet-Series' V2."""
+    return lambda: in_official_order(timm.create_model(name), SplitUnit, official_split_unit)
+
+
 OFFICIAL = "official order"
 # Ours by its name in timm's registry: the public ones, whose parameters come in the same order.
 NETWORKS: dict[str, dict[str, Callable[[], nn.Module]]] = {
@@ -94,6 +132,10 @@ NETWORKS: dict[str, dict[str, Callable[[], nn.Module]]] = {
     "res2net50_26w_4s": {"timm": timm.models.res2net50_26w_4s, OFFICIAL: res2net(timm.models.res2net50_26w_4s)},
     "res2net50_v1b_26w_4s": {"timm": timm.models.res2net50d, OFFICIAL: res2net(timm.models.res2net50d)},
     "res2next50": {"timm": timm.models.res2next50, OFFICIAL: res2net(timm.models.res2next50)},
+    "shufflenet_v1_g3_1_0x": {OFFICIAL: shufflenet_v1("shufflenet_v1_g3_1_0x")},
+    "shufflenet_v1_g8_1_0x": {OFFICIAL: shufflenet_v1("shufflenet_v1_g8_1_0x")},
+    "shufflenet_v2_1_0x": {OFFICIAL: shufflenet_v2("shufflenet_v2_1_0x")},
+    "shufflenet_v2_x1_0": {"torchvision": torchvision.models.shufflenet_v2_x1_0},
 }
 
 
@@ -103,17 +145,15 @@ class Arm(NamedTuple):
     network: nn.Module
     images: Tensor
 
-    def seconds(self, clock: Callable[[], float]) -> float:
+    def step(self) -> None:
         """One forward and backward pass."""
         self.network.zero_grad()
-        start = clock()
         self.network(self.images).sum().backward()
-        return clock() - start
 
 
 def arms(name: str, images: Tensor) -> dict[str, Arm]:
     """Ours and the public ones, with equal weights and, in training, outputs."""
-    ours = timm.create_model(name, zero_init_last=False)
+    ours = timm.create_model(name, **({} if name.startswith("shufflenet") else {"zero_init_last": False}))
     made = {"ours": Arm(ours, images)}
     for public, make in NETWORKS[name].items():
         for layout in FORMATS:
@@ -130,27 +170,13 @@ def arms(name: str, images: Tensor) -> dict[str, Arm]:
     return made
 
 
-def interval(ratios: list[float]) -> tuple[float, float]:
-    """95 % of the median: percentiles of bootstrap draws."""
-    draw = random.Random(0)
-    medians = sorted(statistics.median(draw.choices(ratios, k=len(ratios))) for _ in range(DRAWS))
-    return medians[int(0.025 * DRAWS)], medians[int(0.975 * DRAWS) - 1]
-
-
 def measure(name: str, images: Tensor, rounds: int, clock: Callable[[], float]) -> tuple[dict[str, float], list[float]]:
     """Seconds of each arm (median), and the ratios of ours to the fastest other by rounds."""
     made = arms(name, images)
-    times: dict[str, list[float]] = {label: [] for label in made}
-    order = list(made)
-    for number in range(rounds + 1):
-        random.Random(number).shuffle(order)
-        for label in order:
-            taken = made[label].seconds(clock)
-            if number:  # the first warms up
-                times[label].append(taken)
+    times = speed.interleaved({label: arm.step for label, arm in made.items()}, rounds, clock=clock)
     medians = {label: statistics.median(values) for label, values in times.items()}
     fastest = min((label for label in made if label != "ours"), key=medians.__getitem__)
-    return medians, [one / other for one, other in zip(times["ours"], times[fastest], strict=True)]
+    return medians, speed.ratios(times["ours"], times[fastest])
 
 
 def main(rounds: str, threads: str, batch: str, size: str, clock: str, only: str) -> None:
@@ -160,7 +186,7 @@ def main(rounds: str, threads: str, batch: str, size: str, clock: str, only: str
     print(f"{batch} x 3 x {size} x {size}, {threads} threads, {rounds} rounds, {clock} clock; ms of one step")
     for name in [only] if only else NETWORKS:
         medians, ratios = measure(name, images, int(rounds), CLOCKS[clock])
-        low, high = interval(ratios)
+        low, high = speed.interval(ratios)
         print(f"{name}: ratio {statistics.median(ratios):.3f} [{low:.3f}, {high:.3f}]")
         for label, seconds in sorted(medians.items(), key=lambda item: item[1]):
             print(f"  {label:30} {1000 * seconds:8.1f}", flush=True)

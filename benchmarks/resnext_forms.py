@@ -12,10 +12,10 @@ import sys
 import time
 
 import torch
-from backbones import interval
 from timm.models.resnet import Bottleneck
 from torch import nn
 
+from paperzoo.accounting.speed import interval
 from paperzoo.papers.resnext import FORMS, in_form
 
 WIDTHS = {1: 64, 2: 40, 4: 24, 8: 14, 32: 4}  # cardinality: base width, of equal cost (Table 2)

@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,25 +41,81 @@ def test_timms_networks_have_the_papers_counts(name):
 
 @pytest.mark.parametrize(
     ("layer", "size", "expected"),
-    [  # by hand
-        (nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False), (3, 8, 8), Count(216, 3 * 9 * 8 * 16, 8 * 16)),
-        (nn.Conv2d(8, 8, 3, padding=1, groups=8), (8, 5, 5), Count(80, 9 * 8 * 25, 200)),
-        (nn.Conv2d(4, 6, (1, 3), groups=2, dilation=(1, 2)), (4, 4, 9), Count(42, 2 * 3 * 6 * 4 * 5, 6 * 4 * 5)),
-        (nn.ConvTranspose2d(4, 6, 2, stride=2), (4, 3, 3), Count(102, 4 * 6 * 4 * 9, 6 * 36)),
-        (nn.ConvTranspose2d(4, 6, 3, groups=2), (4, 3, 3), Count(114, 4 * 3 * 9 * 9, 6 * 25)),
-        (nn.Conv1d(2, 4, 3), (2, 10), Count(28, 2 * 3 * 4 * 8, 32)),
-        (nn.Conv3d(2, 3, 2), (2, 4, 4, 4), Count(51, 2 * 8 * 3 * 27, 81)),
-        (nn.Linear(5, 7), (3, 5), Count(42, 5 * 7 * 3, 21)),
-        (nn.Sequential(nn.BatchNorm2d(3), nn.ReLU()), (3, 4, 4), Count(6, 0, 0)),
+    [  # by hand: weights, multiply-adds, output, input + weights + output
+        (
+            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),
+            (3, 8, 8),
+            (216, 3 * 9 * 8 * 16, 8 * 16, 192 + 216 + 128),
+        ),
+        (nn.Conv2d(8, 8, 3, padding=1, groups=8), (8, 5, 5), (80, 9 * 8 * 25, 200, 200 + 80 + 200)),
+        (nn.Conv2d(4, 6, (1, 3), groups=2, dilation=(1, 2)), (4, 4, 9), (42, 2 * 3 * 6 * 20, 6 * 20, 144 + 42 + 120)),
+        (nn.ConvTranspose2d(4, 6, 2, stride=2), (4, 3, 3), (102, 4 * 6 * 4 * 9, 6 * 36, 36 + 102 + 216)),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2), (4, 3, 3), (114, 4 * 3 * 9 * 9, 6 * 25, 36 + 114 + 150)),
+        (nn.Conv1d(2, 4, 3), (2, 10), (28, 2 * 3 * 4 * 8, 32, 20 + 28 + 32)),
+        (nn.Conv3d(2, 3, 2), (2, 4, 4, 4), (51, 2 * 8 * 3 * 27, 81, 128 + 51 + 81)),
+        (nn.Linear(5, 7), (3, 5), (42, 5 * 7 * 3, 21, 15 + 42 + 21)),
+        (nn.Linear(5, 7, bias=False), (3, 5), (35, 5 * 7 * 3, 21, 15 + 35 + 21)),
     ],
 )
-def test_layers_by_hand(layer, size, expected):
-    assert count(layer, size) == expected
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_layers_by_hand(layer, size, expected, device):
+    assert count(layer.to(device), size) == Count(*expected, other_accesses=0)
+
+
+class Calls(nn.Module):
+    """A function of the image, or of it twice."""
+
+    def __init__(self, call) -> None:
+        super().__init__()
+        self.call = call
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.call(x)
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [  # numbers read and written, of an image of 4 x 6 x 6 = 144 numbers
+        (torch.relu, 2 * 144),
+        (torch.relu_, 2 * 144),
+        (lambda x: x + x[:, :1], 144 + 36 + 144),
+        (lambda x: x * x.mean((2, 3), keepdim=True), (144 + 4) + (144 + 4 + 144)),
+        (lambda x: torch.cat([x, x], 1), 2 * 144 + 2 * 144),
+        (lambda x: F.max_pool2d(x, 2), 144 + 36),
+        (lambda x: F.avg_pool2d(x, 2), 144 + 36),
+        (lambda x: F.channel_shuffle(x, 2), 2 * 144),
+        (nn.BatchNorm2d(4), 144 + 4 * 4 + 144),
+        (lambda x: F.dropout(x, 0.5, training=False), 0),
+        (lambda x: x.split(2, 1)[1].unflatten(2, (2, 3)).transpose(1, 2)[None], 0),  # views
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_other_operations_by_hand(call, expected, device):
+    assert count(Calls(call).to(device), (4, 6, 6)).other_accesses == expected
+
+
+def test_a_function_costs_what_its_layer_does():
+    layer = nn.Conv2d(4, 8, 3, 2, 1, groups=2)
+    plain = Calls(lambda x: F.conv2d(x, layer.weight, layer.bias, 2, 1, groups=2))
+    assert count(plain, (4, 9, 9))[1:] == count(layer, (4, 9, 9))[1:]
+
+
+def test_a_product_costs_its_inner_dimension():
+    """(3 x 5) (5 x 3), four of them: 5 multiply-adds for each of 4 * 9 numbers."""
+    counted = count(Calls(lambda x: (x[0] @ x[0].transpose(1, 2))[None]), (4, 3, 5))
+    assert counted == Count(0, 4 * 9 * 5, 4 * 9, 2 * 60 + 36, 0)
 
 
 def test_a_layer_used_twice_costs_twice_and_has_its_parameters_once():
     shared = nn.Linear(4, 4, bias=False)
-    assert count(nn.Sequential(shared, shared), (4,)) == Count(16, 32, 8)
+    assert count(nn.Sequential(shared, shared), (4,)) == Count(16, 32, 8, 2 * (4 + 16 + 4), 0)
+
+
+def test_a_compiled_network_is_counted_as_it_stands():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    plain = count(network, (1, 4, 4))
+    network.compile(backend="eager")
+    assert count(network, (1, 4, 4)) == plain == Count(20, 72, 8, 16 + 20 + 8, 16)
 
 
 @pytest.mark.parametrize(
@@ -101,5 +158,5 @@ def test_other_dtypes():
     assert (
         count(nn.Conv2d(1, 2, 3).double(), (1, 4, 4))
         == count(nn.Conv2d(1, 2, 3).bfloat16(), (1, 4, 4))
-        == Count(20, 72, 8)
+        == Count(20, 72, 8, 16 + 20 + 8, 0)
     )

@@ -50,7 +50,7 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     run = trainer.test if choice.split == "test" else trainer.validate
     run(module, datamodule=data, verbose=False)
     metrics = {f"{choice.split}/{name}": value for name, value in module.results[choice.split].items()}
-    _show(entry, choice.weights, metrics, data.description)
+    _show(entry, choice.weights, _epoch(entry, weights), metrics, data.description)
     return metrics
 
 
@@ -78,11 +78,18 @@ def _checkpoint(folder: Path, entry: Record, weights: Literal["last", "best"]) -
     )
 
 
-def _show(entry: Record, weights: str, metrics: dict[str, float], description: str) -> None:
+def _epoch(entry: Record, weights: dict[str, Any]) -> int:
+    """The epoch after which weights were saved; a run that is under way may not have it on record yet."""
+    step = weights["global_step"]
+    known = next((int(row["epoch"]) for row in entry.epochs if row["step"] == step), None)
+    return known if known is not None else int(weights["epoch"]) + 1
+
+
+def _show(entry: Record, weights: str, epoch: int, metrics: dict[str, float], description: str) -> None:
     display = Display()
     display.line(f"run {entry.id}, {weights} weights, on {description}")
     on_record = entry.results.get(weights)
-    rows = {"now": (on_record.epoch if on_record else 0, metrics)}
+    rows = {"now": (epoch, metrics)}
     if on_record:
         rows["on record"] = (
             on_record.epoch,

@@ -1,12 +1,18 @@
 """Weights & Biases: offline by default, and never a reason for a run to stop."""
 
+import contextlib
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from paperzoo.errors import UserError
+from paperzoo.runs.publishing import published
+from paperzoo.runs.record import Record
 
+RECORD = "record"  # the key of the configuration that holds a run's record as JSON
 STEP = "trainer/global_step"
-PATIENCE = 20.0  # seconds for W&B's server to answer
+PATIENCE = 20.0  # seconds for W&B's server to answer, and to take what is left at the end
 
 
 class Wandb:
@@ -16,7 +22,9 @@ class Wandb:
         folder: the run folder; W&B writes below ``wandb/`` in it.
         run_id: the Paperzoo id, so that a resumed run goes on under the same name.
         config: the resolved configuration.
-        mode: ``offline`` needs no account; ``online`` needs ``wandb login``.
+        tell: is told, in one line, what the user should know of it.
+        mode: ``offline`` needs no account; ``online`` needs ``wandb login``; ``auto`` is ``WANDB_MODE`` if that is
+            set, else ``online`` where a W&B agent started the run and ``offline`` elsewhere.
     """
 
     def __init__(
@@ -26,16 +34,27 @@ class Wandb:
         run_id: str,
         config: dict[str, Any],
         tags: list[str],
-        mode: Literal["offline", "online", "disabled"],
+        tell: Callable[[str], None],
+        mode: Literal["auto", "offline", "online", "disabled"],
         project: str,
         entity: str | None = None,
     ) -> None:
         import wandb
 
-        settings = wandb.Settings(console="off", silent=True, disable_git=True, save_code=False, init_timeout=PATIENCE)
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            disable_git=True,
+            save_code=False,
+            init_timeout=PATIENCE,
+            finish_timeout=PATIENCE,
+            finish_timeout_raises=True,
+        )
         same: dict[str, Any] = {"project": project, "entity": entity, "dir": folder, "id": run_id, "name": run_id}
         same |= {"config": config, "tags": tags, "settings": settings}
-        self.note: str | None = None  # what the user should know of it
+        mode = automatic_mode() if mode == "auto" else mode
+        self.folder, self.tell = folder, tell
+        self.lost = False
         try:
             self.run = wandb.init(**same, mode=mode, resume="allow" if mode == "online" else None)
         except (wandb.errors.AuthenticationError, wandb.errors.UsageError) as error:
@@ -46,8 +65,8 @@ class Wandb:
         except wandb.errors.CommError as error:
             wandb.teardown()  # it holds the run's id
             self.run = wandb.init(**same, mode="offline")
-            self.note = (
-                f"W&B cannot be reached ({_first_line(error)}): this run logs offline, "
+            tell(
+                f"note: W&B cannot be reached ({_first_line(error)}): this run logs offline, "
                 f"`wandb sync {folder}/wandb/offline-run-*` sends it later"
             )
         self.run.define_metric(STEP)
@@ -55,12 +74,36 @@ class Wandb:
 
     def log(self, metrics: dict[str, float | int], step: int) -> None:
         """Log metrics against the optimiser's step."""
-        self.run.log({**metrics, STEP: step})
+        self._try(lambda: self.run.log({**metrics, STEP: step}))
 
-    def finish(self, summary: dict[str, float | int], *, failed: bool) -> None:
-        """Close the run; a failed one must not read as finished."""
-        self.run.summary.update(summary)
-        self.run.finish(exit_code=1 if failed else 0)
+    def finish(self, entry: Record) -> None:
+        """Close the run with its record, from which a report is made; one that failed must not read as finished."""
+        held = {RECORD: published(entry).model_dump_json()}
+        self._try(lambda: self.run.config.update(held, allow_val_change=True))
+        self._try(lambda: self.run.summary.update(entry.metrics))
+        self._try(lambda: self.run.finish(exit_code=0 if entry.status == "finished" else 1))
+
+    def _try(self, send: Callable[[], None]) -> None:
+        """W&B's own process may have died, or its server be gone: that is said once, and the run goes on without it."""
+        if self.lost:
+            return
+        try:
+            send()
+        except Exception as error:
+            self.lost = True
+            self.tell(
+                f"note: W&B is lost ({_first_line(error)}): the run goes on without it, its record is whole, "
+                f"`wandb sync --no-skip-online {self.folder}/wandb/*run-*` sends what W&B had"
+            )
+            import wandb
+
+            with contextlib.suppress(Exception):
+                wandb.teardown()  # or it would try again, with a traceback, when this process ends
+
+
+def automatic_mode() -> Any:
+    """What ``logger.mode=auto`` means here: online under a W&B agent, whose sweep would miss an offline run."""
+    return os.environ.get("WANDB_MODE") or ("online" if "WANDB_SWEEP_ID" in os.environ else "offline")
 
 
 def _first_line(error: Exception) -> str:

@@ -18,12 +18,13 @@ from paperzoo.machine import make_trainer, set_threads, use_channels_last
 from paperzoo.networks import official
 from paperzoo.norms.ratios import NormRatios, layers_with_ratios
 from paperzoo.runs import checkpoints, compare, folders, random_state, record
-from paperzoo.runs.exact_state import Best, ExactState, interruptible
+from paperzoo.runs.exact_state import Best, ExactState
 from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
 from paperzoo.runs.rank_watch import RankWatch
 from paperzoo.runs.record import Cost, Failure, Record, Result
 from paperzoo.runs.session import INHERITED, Keeper, Session, begin, finished_before
+from paperzoo.runs.signals import interruptible
 from paperzoo.tasks.classification import Classification
 from paperzoo.tasks.distributed import wait_for_all
 
@@ -43,23 +44,21 @@ def train(config: Config) -> Record | None:
 def _train(config: Config) -> Record | None:
     trainer = make_trainer(config)
     display = Display(silent=trainer.global_rank > 0)
-    data = load_data(config, rank=trainer.global_rank, ranks=trainer.world_size)
-    if not config.repeat and (done := finished_before(config, data, trainer.world_size)):
-        display.line(f"run {done.id} has finished before, with the same configuration, data and code: repeat=false")
-        return done
-    module = make_module(config, data)
-    counted = accounting.count(module.network, (data.in_chans, data.image_size, data.image_size))
-    session = begin(config, data, trainer, Cost(parameters=counted.parameters, macs=counted.macs))
-    if session.threads:
-        set_threads(session.threads)  # those that the run began with: others round otherwise
+    try:
+        opened = _open(config, trainer)
+    except Interrupted as error:
+        display.line(f"{error} while it started: nothing is lost, give the same command again")
+        raise
+    if isinstance(opened, Record):
+        display.line(f"run {opened.id} has finished before, with the same configuration, data and code: repeat=false")
+        return opened
+    data, module, session = opened
     tracker = None
     watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
     trainer.callbacks.append(watch)  # type: ignore[attr-defined]
     try:
-        tracker = _tracker(config, session.record, session)
         _announce(display, config, data, session)
-        if tracker and tracker.note:
-            display.line(f"note: {tracker.note}")
+        tracker = _tracker(config, session, display)
         best, history = _fit(config, trainer, data, module, session, display, tracker)
         results = _test(config, trainer, data, module, session, best, history)
         skipped = data.count_skipped()
@@ -71,8 +70,7 @@ def _train(config: Config) -> Record | None:
     except Interrupted as error:
         watch.stop()
         session.end("interrupted", Failure(kind="Interrupted", message=str(error)))
-        saved = "the exact state is saved" if checkpoints.newest_state(session.folder) else "no state was saved yet"
-        display.line(f"{error}: {saved}, go on with the same command and resume=auto")
+        display.line(f"{error}: {_what_is_left(session)}")
         raise
     except BaseException as error:
         watch.stop()
@@ -87,10 +85,31 @@ def _train(config: Config) -> Record | None:
         display.stop()
         os.environ.pop(INHERITED, None)
         if tracker and session.record:
-            tracker.finish(session.record.metrics, failed=session.record.status != "finished")
+            tracker.finish(session.record)
     if session.record:
         _summarise(display, session, session.record)
     return session.record
+
+
+def _open(config: Config, trainer: L.Trainer) -> tuple[ImageData, Classification, Session] | Record:
+    """What a run needs and its folder; or the record of the run that makes it needless."""
+    data = load_data(config, rank=trainer.global_rank, ranks=trainer.world_size)
+    if not config.repeat and (done := finished_before(config, data, trainer.world_size)):
+        return done
+    module = make_module(config, data)
+    counted = accounting.count(module.network, (data.in_chans, data.image_size, data.image_size))
+    session = begin(config, data, trainer, Cost(parameters=counted.parameters, macs=counted.macs))
+    if session.threads:
+        set_threads(session.threads)  # those that the run began with: others round otherwise
+    return data, module, session
+
+
+def _what_is_left(session: Session) -> str:
+    """Of an interrupted run."""
+    if session.record and session.record.status == "finished":
+        return "the run has finished, its results are on record"
+    saved = "the exact state is saved" if checkpoints.newest_state(session.folder) else "no state was saved yet"
+    return f"{saved}, go on with the same command and resume=auto"
 
 
 def load_data(config: Config, *, rank: int = 0, ranks: int = 1) -> ImageData:
@@ -138,11 +157,13 @@ def load_official(module: Classification, model: Model) -> None:
         network.reset_classifier(classes)
 
 
-def _tracker(config: Config, entry: Record | None, session: Session) -> Any:
+def _tracker(config: Config, session: Session, display: Display) -> Any:
     """W&B, or whatever the logger group names; on rank 0 alone."""
+    entry = session.record
     if entry is None or not config.logger.target:
         return None
-    return build(config.logger, folder=session.folder, run_id=entry.id, config=entry.config, tags=config.tags)
+    about = {"folder": session.folder, "run_id": entry.id, "config": entry.config, "tags": config.tags}
+    return build(config.logger, **about, tell=display.line)
 
 
 def _fit(
@@ -199,6 +220,7 @@ def _test(
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, NormRatios):
                 pictures.norm_ratios(callback.last(), title, figures / "norm_ratios.png")
+                results["last"].metrics.update(callback.shares())  # for the reports' picture
     if best.epoch == last_row["epoch"]:
         return {**results, "best": results["last"]}
     if best.epoch:

@@ -1,4 +1,7 @@
-"""``zoo.py``: the table of papers, and a card made readable."""
+"""``zoo.py``: the table of papers, a card made readable, and pages that measure."""
+
+import difflib
+import importlib
 
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -8,7 +11,10 @@ from rich.text import Text
 
 from paperzoo import cards
 from paperzoo.cards import Card, Claim, Measured, Network, Option, Pair
+from paperzoo.errors import UserError
 
+# Modules whose show() prints a page; they are imported for it alone, since they need torch.
+PAGES = {"guidelines": "paperzoo.papers.shufflenet_v2.guidelines"}
 WIDE = 110  # columns that a title has room beside the figures in
 
 
@@ -60,6 +66,19 @@ def show(slug: str) -> None:
         for part in parts:
             console.print(part)
     console.print(Text(f"\npython src/train.py model={slug}", style="bold"))
+
+
+def show_page(name: str) -> None:
+    """Print a page.
+
+    Raises:
+        UserError: there is no such page.
+    """
+    if name not in PAGES:
+        nearest = difflib.get_close_matches(name, PAGES, n=1)
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        raise UserError(f"page={name}: there is no such page; pages: {', '.join(PAGES)}{hint}")
+    importlib.import_module(PAGES[name]).show()
 
 
 def _console() -> Console:

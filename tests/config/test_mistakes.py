@@ -157,6 +157,7 @@ MISTAKES = [
     (S + "paths.runs_dir=/etc/hostname/x", ["paths.runs_dir=/etc/hostname/x", "/etc/hostname is no folder"]),
     # several runs
     (S + "-m trainer=ddp_cpu", ["-m with trainer=ddp_cpu", "shell loop"]),
+    (S + "-m trainer=ddp_cpu seed=0,1 hydra.sweep.dir=elsewhere", ["-m with trainer=ddp_cpu", "shell loop"]),
     ("-m model=scnet,resnett", ["model=scnet,resnett", "Did you mean resnet?"]),
     (S + "-m seed=0,1,x", ["seed=x: must be a whole number"]),
     # an experiment

@@ -11,6 +11,8 @@ from drawn import batches, encoded, folder, load, parquet, picture
 from PIL import Image
 
 from paperzoo.data.augment import draws
+from paperzoo.data.images import CorruptImage, open_image
+from paperzoo.data.loaders import refusal
 from paperzoo.data.module import _histogram
 from paperzoo.data.order import Order
 from paperzoo.errors import RunError, UserError
@@ -262,6 +264,16 @@ def test_a_corrupt_image_outside_memory_is_named_without_a_traceback(tmp_path):
     assert str(root) in line
     assert "Traceback" not in line
     assert "worker" not in line
+
+
+def test_an_image_whose_file_is_gone_is_not_to_be_removed(tmp_path):
+    with pytest.raises(CorruptImage, match="no such file any more") as caught:
+        open_image(tmp_path / "gone.png")
+    assert "restore it" in refusal("gone.png", caught.value)
+    (tmp_path / "text.png").write_text("text")
+    with pytest.raises(CorruptImage, match="not an image") as caught:
+        open_image(tmp_path / "text.png")
+    assert "remove it" in refusal("text.png", caught.value)
 
 
 @pytest.mark.parametrize(("names", "part"), [

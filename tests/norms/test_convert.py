@@ -192,3 +192,29 @@ def test_networks_of_timm_take_every_norm(name):
         made = convert(timm.create_model(name, num_classes=3), word, **options)
         assert made(torch.randn(2, 3, 64, 64)).isfinite().all(), word
         assert word in ("batch",) or not any(type(m) is nn.BatchNorm2d for m in made.modules() if is_norm(m))
+
+
+def test_a_fused_activation_survives_a_second_conversion():
+    parent, x = nn.Sequential(BatchNormAct2d(4, act_layer=nn.SiLU)), torch.randn(2, 4, 3, 3)
+    expected = copy.deepcopy(parent)(x)
+    convert(parent, "batch")
+    SyncNorms().apply(parent)  # norm=batch trainer.sync_batchnorm=true
+    assert type(parent[0]) is SyncBatchNorm
+    torch.testing.assert_close(parent(x), expected)
+
+
+def test_layers_without_scale_stay_in_their_type_and_ranks_in_their_group():
+    converted = convert(nn.BatchNorm2d(4, affine=False).double(), "sync_batch")
+    assert converted.running_var.dtype == torch.float64
+    assert convert(nn.BatchNorm2d(4, affine=False, device="meta"), "switchable").running_var.is_meta
+    group = object()
+    assert convert(SyncBatchNorm(4, process_group=group), "sync_batch").process_group is group
+
+
+def test_convolutions_stay_shared_and_frozen():
+    shared = nn.Conv2d(4, 4, 3).requires_grad_(False)
+    parent = convert(nn.ModuleDict({"a": shared, "norm": nn.BatchNorm2d(4), "b": shared}), "mabn", B=2)
+    assert type(parent["a"]) is CenConv2d
+    assert parent["a"] is parent["b"]
+    assert parent["a"].weight is shared.weight
+    assert not parent["a"].weight.requires_grad

@@ -8,13 +8,33 @@ import timm
 import torch
 import torchvision
 
+from paperzoo.config import compose
+from paperzoo.data.module import ImageData
 from paperzoo.errors import UserError
-from paperzoo.papers import nasnet, res2net, resnet, resnext, scnet, senet
+from paperzoo.networks.official import classifier_name
+from paperzoo.papers import nasnet, res2net, resnet, resnext, scnet, senet, shufflenet_v1, shufflenet_v2
+from paperzoo.training import make_module
 
 OFFICIAL = Path(__file__).parent / "official"
-ROOMS = {"scnet50": scnet, "scnet50_v1d": scnet, "res2net50_26w_4s": res2net, "res2net50_v1b_26w_4s": res2net,
-         "res2next50": res2net, "se_resnet50_moskomule": senet,
-         "nasnet_a_mobile": nasnet}  # fmt: skip
+ROOMS = {
+    "scnet50": scnet,
+    "scnet50_v1d": scnet,
+    "res2net50_26w_4s": res2net,
+    "res2net50_v1b_26w_4s": res2net,
+    "res2next50": res2net,
+    "shufflenet_v1_g3_1.0x": shufflenet_v1,
+    "shufflenet_v1_g8_0.5x": shufflenet_v1,
+    "shufflenet_v2_1.0x": shufflenet_v2,
+    "shufflenet_v2_0.5x": shufflenet_v2,
+    "nasnet_a_mobile": nasnet,
+    "se_resnet50_moskomule": senet,
+}
+OTHERS = [name for name in ROOMS if ROOMS[name] not in (scnet, res2net)]  # test_official_functions has these
+
+
+def create(name: str) -> torch.nn.Module:
+    """The network of a published state dict: a name in timm's registry has no dots."""
+    return timm.create_model(name.replace(".", "_"))
 
 
 def published(name: str) -> dict[str, torch.Tensor]:
@@ -25,11 +45,43 @@ def published(name: str) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("name", ROOMS)
 def test_published_weights_arrive(name):
-    network, weights = timm.create_model(name), published(name)
-    ROOMS[name].load_official(network, weights)
+    network, weights = create(name), published(name)
+    ROOMS[name].load_official(network, {"state_dict": {f"module.{key}": value for key, value in weights.items()}})
     state = network.state_dict()
     assert list(state) == list(weights)
     assert all(torch.equal(state[key], value) for key, value in weights.items())
+
+
+@pytest.mark.parametrize("name", ROOMS)
+def test_what_does_not_fit_is_named_in_every_room(name):
+    """A key is missing, one is unexpected, one has another shape: each is named, and nothing is loaded."""
+    network, weights = create(name), published(name)
+    first, *_, last = weights
+    before = network.state_dict()[last].clone()
+    del weights[first]
+    with pytest.raises(UserError) as caught:
+        ROOMS[name].load_official(network, weights | {"extra.weight": torch.zeros(1), last: torch.zeros(3, 7)})
+    assert f"1 missing: {first}; 1 unexpected: extra.weight; 1 of another shape: {last} is 3x7" in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert torch.equal(network.state_dict()[last], before)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_checkpoint_by_override(name, tmp_path):
+    """model.checkpoint=<file>, of 1000 classes: all but the classifier is the file's, which is made for the data."""
+    weights = published(name)
+    torch.save({"state_dict": {f"module.{key}": value for key, value in weights.items()}}, tmp_path / "official.pth")
+    paper, network = ROOMS[name].__name__.rsplit(".", 1)[1], name.replace(".", "_")
+    words = [f"model={paper}", f"model.network={network}", f"model.checkpoint={tmp_path / 'official.pth'}"]
+    config = compose("train", words)
+    data = ImageData(config.data)
+    data.num_classes, data.in_chans = 10, 3
+    module = make_module(config, data)
+    last = classifier_name(module.network)
+    state = module.network.state_dict()
+    assert len(state[f"{last}.weight"]) == 10
+    assert set(state) == set(weights)
+    assert all(torch.equal(state[key], weights[key]) for key in weights if not key.startswith(f"{last}."))
 
 
 @pytest.fixture(scope="module")

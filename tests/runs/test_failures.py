@@ -103,7 +103,9 @@ def test_a_disk_that_takes_nothing_more_at_all(tmp_path, monkeypatch):
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(RunError, match=r"^the disk is full; .* the last exact state is "):
+    with pytest.raises(
+        RunError, match=rf"^the disk is full; free some space \({tmp_path}/\S+/1\); .* the last exact state"
+    ):
         train(compose("train", [*WORDS, "checkpoint.every_steps=1", runs]))
     left = checkpoints.load(checkpoints.newest_state(only(tmp_path)))["global_step"]
     assert left >= 1
@@ -112,7 +114,7 @@ def test_a_disk_that_takes_nothing_more_at_all(tmp_path, monkeypatch):
         train(compose("train", [*WORDS, runs]))
     monkeypatch.undo()
     entry = record.read(only(tmp_path).parent / "1")
-    entry.segments[-1].process_started -= 100  # it died
+    entry.segments[-1].process = "another"  # it died
     record.write(only(tmp_path), entry)
     assert train(compose("train", [*WORDS, "resume=auto", runs])).segments[1].from_step == left
 
@@ -190,9 +192,15 @@ def test_a_signal_saves_the_state_of_its_step(number, code, tmp_path):
 def test_sigterm_from_outside_ends_in_time_with_143_and_no_secret_is_written(tmp_path):
     key = os.urandom(20).hex()
     words = [word for word in WORDS if word != "logger=none"] + ["trainer.max_epochs=500", f"paths.runs_dir={tmp_path}"]
+    words += ["data.in_memory=false", "data.workers=2"]
     environment = os.environ | {"WANDB_API_KEY": key, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        [sys.executable, TRAIN, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [sys.executable, TRAIN, *words],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("*/*/*/metrics.csv")):  # an epoch is done
@@ -200,7 +208,7 @@ def test_sigterm_from_outside_ends_in_time_with_143_and_no_secret_is_written(tmp
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert record.read(only(tmp_path)).observed_status() == "running"
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)  # data workers hear it, too
     told = time.monotonic()
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 143, output
@@ -219,5 +227,11 @@ def test_a_killed_process_is_seen_as_interrupted(tmp_path):
     entry = record.read(only(tmp_path))
     entry.status = "running"
     assert entry.observed_status() == "running"  # this process lives
-    entry.segments[-1].process_started -= 100  # another process had this pid
+    entry.segments[-1].process_started -= 3600  # the clock was set
+    assert entry.observed_status() == "running"
+    entry.segments[-1].process = "another"  # had this pid
     assert entry.observed_status() == "interrupted"
+    entry.segments[-1].process = None  # a record of schema 1, or a system without /proc
+    assert entry.observed_status() == "interrupted"
+    entry.segments[-1].process_started += 3600
+    assert entry.observed_status() == "running"

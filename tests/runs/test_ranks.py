@@ -14,6 +14,7 @@ from hydra import initialize_config_dir
 
 from paperzoo.config import compose
 from paperzoo.config.messages import CONF
+from paperzoo.dry_run import show
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, random_state, record
 from paperzoo.tasks.distributed import weight_of_rank
@@ -225,6 +226,15 @@ def test_a_dry_run_says_what_each_rank_would_do_and_starts_nothing(words, tmp_pa
     assert sum("seed 0, rank" in line for line in output.splitlines()) == ranks
     assert ("torchrun --nnodes=2 --nproc-per-node=8" in output) == (ranks == 16)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("words", "which"), [
+    ("model=sync_batch_norm", "over all ranks"), ("model=sync_batch_norm norm=group", "of each rank"),
+    ("model=resnet trainer.sync_batchnorm=true", "over all ranks"), ("model=resnet", "of each rank"),
+    ("model=resnet norm=layer trainer.sync_batchnorm=true", "of each rank")])  # fmt: skip
+def test_a_dry_run_says_whose_statistics_normalise(words, which, capsys):
+    show(compose("train", [*words.split(), "trainer=ddp_cpu"]))
+    assert f"normalisation: {which}" in capsys.readouterr().out
 
 
 def test_slurm_jobs_compose():

@@ -169,6 +169,10 @@ def test_another_schema_version_is_named(finished, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(content | {"schema_version": 99}))
     with pytest.raises(UserError, match="schema version 99"):
         record.read(tmp_path)
+    del content["segments"][0]["process"]
+    (tmp_path / "run.json").write_text(json.dumps(content | {"schema_version": 1}))
+    old = record.read(tmp_path)
+    assert (old.schema_version, old.results) == (record.SCHEMA, entry.results)
 
 
 class Hostile:

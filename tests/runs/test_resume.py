@@ -4,6 +4,7 @@ Kills at random places are in ``soak.py``.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ import pytest
 import torch
 from interruption import Died, dying_at
 
+from paperzoo import training
 from paperzoo.config import compose
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.evaluation import evaluate
@@ -72,6 +74,14 @@ def test_the_last_weights_of_max_steps_are_validated(tmp_path):
     assert entry.epochs[1]["val/loss"] != entry.epochs[0]["val/loss"]
 
 
+def test_weights_of_a_run_under_way_are_of_their_epoch(tmp_path, capsys):
+    died(tmp_path, 9, [])  # in the second epoch
+    entry = record.read(only(tmp_path))
+    evaluate(compose("evaluate", [f"run={entry.id}", "weights=best", f"paths.runs_dir={tmp_path}"]))
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("now")]
+    assert row.split()[1] == "1"
+
+
 @pytest.mark.parametrize("changed", ["trainer.threads=2", "trainer.log_every_n_steps=2", "data.in_memory=false"])
 def test_options_outside_the_identity_may_change(changed, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -102,19 +112,32 @@ def test_what_a_killed_writer_left_is_removed(tmp_path):
     assert not [path for path in left if path.exists()]
 
 
-def test_a_signal_after_the_end_does_not_make_it_unfinished(tmp_path, monkeypatch):
-    remove = checkpoints.remove_states
+def test_a_signal_at_the_end_does_not_make_it_unfinished(tmp_path, monkeypatch, capsys):
+    """It comes when the record says so, and before this process knows that it does."""
+    write = record.write
 
-    def interrupted(folder):
-        remove(folder)
-        raise Interrupted(15)
+    def interrupted(folder, entry):
+        write(folder, entry)
+        if entry.status == "finished":
+            signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(checkpoints, "remove_states", interrupted)
+    monkeypatch.setattr(record, "write", interrupted)
     with pytest.raises(Interrupted):
         train(compose("train", [*WORDS, f"paths.runs_dir={tmp_path}"]))
     entry = record.read(only(tmp_path))
     assert entry.status == "finished"
     assert entry.results
+    assert "stopped by SIGTERM: the run has finished, its results are on record" in capsys.readouterr().out
+
+
+def test_a_signal_at_the_start_is_told(tmp_path, monkeypatch, capsys):
+    def interrupted(config, data):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(training, "make_module", interrupted)
+    with pytest.raises(Interrupted):
+        train(compose("train", [*WORDS, f"paths.runs_dir={tmp_path}"]))
+    assert "stopped by SIGINT while it started: nothing is lost" in capsys.readouterr().out
 
 
 def test_of_two_that_go_on_with_one_run_one_is_refused(tmp_path, monkeypatch):
@@ -159,12 +182,12 @@ def test_a_killed_process_that_nobody_waited_for_is_seen_as_interrupted():
     """A zombie still has its id."""
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     segment = record.new_segment(0)
-    segment.pid, segment.process_started = process.pid, psutil.Process(process.pid).create_time()
-    assert record._alive(segment)
+    segment.pid, segment.process = process.pid, record.process_mark(process.pid)
+    assert record.is_alive(segment)
     process.kill()
     while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    assert not record._alive(segment)
+    assert not record.is_alive(segment)
     process.wait()
 
 

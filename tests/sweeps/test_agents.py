@@ -13,6 +13,7 @@ import soak_sweep
 import yaml
 
 from paperzoo.runs import folders, record
+from paperzoo.sweeps.agents import Agents
 from paperzoo.sweeps.specification import read
 from paperzoo.sweeps.storage import Plan, runs_of
 
@@ -163,6 +164,31 @@ def test_two_processes_share_a_sweep(tmp_path: Path) -> None:
 def test_real_runs_survive_kills_of_the_sweep(tmp_path: Path) -> None:
     """Ten kills of eight runs: python tests/sweeps/soak_sweep.py."""
     assert soak_sweep.kill_and_restart(tmp_path, kills=2, agents=2, seed=3, cells=4) == []
+
+
+def test_no_process_is_signalled_that_is_not_the_run(tmp_path: Path, monkeypatch: Any) -> None:
+    """A run of another host, or of a process that is gone, has the number of a process of ours."""
+    case = Case(tmp_path, parameters={"optimizer.lr": {"value": 0.1}, "seed": {"value": 0}})
+    assert case.run("agents=1").returncode == 0
+    entry, folder = case.records()[0], next(case.runs.glob("resnet/*/1"))
+    told = tmp_path / "0.run"
+    told.write_text(str(folder))
+    agents = Agents(case.plan, 1, case.runs, max_failures=1)
+    signals: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: signals.append(number))
+    monkeypatch.setattr(record, "SILENT_AFTER", 1.0)
+    claim: Any = None
+
+    def waited(**changes: Any) -> float:
+        entry.status, entry.segments = "running", [record.new_segment(0).model_copy(update=changes)]
+        record.write(folder, entry)
+        began = time.monotonic()
+        agents._wait_for_orphan(claim, told)
+        return time.monotonic() - began
+
+    assert waited(process="another") < 0.4
+    assert waited(host="elsewhere") > 0.6
+    assert not signals
 
 
 def wait_for(condition: Any, seconds: float = 60) -> None:

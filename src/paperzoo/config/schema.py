@@ -159,7 +159,7 @@ class Logger(Choice):
     """Where metrics go besides the run folder's own CSV."""
 
     target: str | None = Field(default=None, alias="_target_")  # type: ignore[assignment]
-    mode: Literal["offline", "online", "disabled"] | None = None
+    mode: Literal["auto", "offline", "online", "disabled"] | None = None
     project: str | None = None
     entity: str | None = None
 

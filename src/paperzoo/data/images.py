@@ -15,6 +15,14 @@ BROKEN = (OSError, SyntaxError, ValueError, TypeError, struct.error, Image.Decom
 class CorruptImage(Exception):
     """An image that cannot be decoded."""
 
+    advice = "remove it"
+
+
+class MissingImage(CorruptImage):
+    """An image whose file is gone since the data was listed."""
+
+    advice = "restore it"
+
 
 def open_image(raw: Raw) -> Image.Image:
     """Decode an image, turned as its EXIF tag says.
@@ -28,6 +36,8 @@ def open_image(raw: Raw) -> Image.Image:
         image: Image.Image = Image.open(io.BytesIO(raw) if isinstance(raw, bytes) else raw)
         image.load()
         return ImageOps.exif_transpose(image)
+    except FileNotFoundError:
+        raise MissingImage("there is no such file any more") from None
     except BROKEN as error:
         reason = str(error) or type(error).__name__
         raise CorruptImage("not an image" if "cannot identify" in reason else reason.splitlines()[0]) from None

@@ -17,6 +17,7 @@ from paperzoo.data.augment import draws
 from paperzoo.data.images import CorruptImage, Raw, channels, open_image, to_pixels
 from paperzoo.data.order import Order
 from paperzoo.data.sources import Split, Stream
+from paperzoo.data.workers import deaf, tie
 from paperzoo.errors import RunError
 from paperzoo.randomness import seed_of
 
@@ -98,8 +99,8 @@ class Decoder:
 
 
 def refusal(where: str, error: CorruptImage) -> str:
-    """The line for a corrupt image."""
-    return f"{where}: {error}; remove it, or set data.on_error=skip to leave such images out"
+    """The line for a corrupt image, or a missing one."""
+    return f"{where}: {error}; {error.advice}, or set data.on_error=skip to leave such images out"
 
 
 class Decoded(Dataset[tuple[Tensor, int, int] | str]):
@@ -155,13 +156,16 @@ class DecodingLoader(Loader):
             collate_fn=collate,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=tie,
             generator=torch.Generator(),  # or torch draws the workers' seed from the run's own generator
         )
 
     def batches(self) -> Iterator[Batch]:
         """See ``Loader``."""
         table = self.draws()
-        for batch in self.loader:
+        with deaf():
+            iterator = iter(self.loader)
+        for batch in iterator:
             if isinstance(batch, str):
                 raise RunError(batch)
             images, labels, index = batch

@@ -2,6 +2,7 @@
 
 from paperzoo.norms.convert import convert, converted
 from paperzoo.norms.layers import Normalisation, is_norm
+from paperzoo.norms.single import needs_two
 from paperzoo.norms.sync import SyncBatchNorm
 
-__all__ = ["Normalisation", "SyncBatchNorm", "convert", "converted", "is_norm"]
+__all__ = ["Normalisation", "SyncBatchNorm", "convert", "converted", "is_norm", "needs_two"]

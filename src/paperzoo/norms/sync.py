@@ -42,19 +42,34 @@ def wide_enough(x: Tensor) -> Tensor:
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
-def sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of ``a`` and of ``a b`` over all but the channels, (C,) each, in float64.
+def sums(a: Tensor, b: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The sums of ``a`` and of ``a (b - shift)`` over all but the channels, (C,) each, in float64.
 
     The kernel that sums in the backward pass of batch normalisation: one reading, nothing of the size of ``a`` is
     allocated.
+
+    Args:
+        a, b: (B, C, ...).
+        shift: (C,) of each channel; None is 0.
     """
     ones, zeros = b.new_ones(b.shape[1]), b.new_zeros(b.shape[1])
     if not b.numel():
         return zeros.double(), zeros.double()
+    shift = zeros if shift is None else shift.to(b.dtype)
     _, product, plain = torch.ops.aten.native_batch_norm_backward(
-        a, b, ones, None, None, zeros, ones, True, 0.0, [False, True, True]
+        a, b, ones, None, None, shift, ones, True, 0.0, [False, True, True]
     )
     return plain.double(), product.double()
+
+
+def multiply_add_(x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:
+    """``x factor + summand`` in the place of ``x``; where the channels lie side by side (channels_last), in one pass.
+
+    In the contiguous format two passes are faster: torch has no vectorised kernel for two numbers a channel.
+    """
+    if x.stride(1) == 1:
+        return torch.addcmul(summand, x, factor, out=x)
+    return x.mul_(factor).add_(summand)
 
 
 def moments_of_all(
@@ -93,7 +108,7 @@ class _Normalise(torch.autograd.Function):
         invstd = (v + eps).rsqrt()
         scale = invstd if weight is None else invstd * weight
         beta = scale * (shift - m)
-        y = d.mul_(_as_map(scale, d)).add_(_as_map(beta if bias is None else beta + bias, d))
+        y = multiply_add_(d, _as_map(scale, d), _as_map(beta if bias is None else beta + bias, d))
         ctx.save_for_backward(x, weight, shift, m, invstd, n)
         ctx.group = group
         ctx.mark_non_differentiable(m, v, n)
@@ -104,8 +119,7 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, *_: Any) -> Any:
         x, weight, shift, m, invstd, n = ctx.saved_tensors
         wide, dy = wide_enough(x), wide_enough(dy)
-        d = wide - _as_map(shift, wide)
-        sum_dy, sum_dyd = sums(dy, d)
+        sum_dy, sum_dyd = sums(dy, wide, shift)
         sum_dyx = sum_dyd + (shift - m) * sum_dy  # of dy (x - m)
         dweight = None if weight is None else (sum_dyx * invstd).to(weight.dtype)  # of this rank: DDP averages them
         dbias = None if weight is None else sum_dy.to(weight.dtype)
@@ -115,7 +129,8 @@ class _Normalise(torch.autograd.Function):
             scale = invstd if weight is None else invstd * weight
             slope = -scale * invstd.square() * all_dyx  # of d
             rest = -scale * all_dy + slope * (shift - m)
-            dx = d.mul_(_as_map(slope, d)).add_(_as_map(rest, d)).addcmul_(dy, _as_map(scale, d)).to(x.dtype)
+            d = wide - _as_map(shift, wide)
+            dx = multiply_add_(d, _as_map(slope, d), _as_map(rest, d)).addcmul_(dy, _as_map(scale, d)).to(x.dtype)
         return dx, dweight, dbias, None, None
 
 
@@ -156,10 +171,11 @@ class SyncBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape and type."""
         self._check_input_dim(x)
-        if not self.training and self.running_mean is not None:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        if not self.training:  # without running statistics by those of this rank: ranks evaluate at their own pace
+            own = self.running_mean is None
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, own, 0.0, self.eps)
         y, m, v, n = _Normalise.apply(x, self.weight, self.bias, self.eps, self.process_group)
-        if self.training and self.track_running_stats and not is_recomputed():
+        if self.track_running_stats and not is_recomputed():
             self._track(m, v * n / (n - 1).clamp_min(1), n)
         return y
 

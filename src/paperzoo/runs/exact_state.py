@@ -5,10 +5,7 @@ accumulated), or at the end of an epoch with its validation.
 """
 
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,32 +17,8 @@ from torch import nn
 from paperzoo.errors import Interrupted
 from paperzoo.runs import random_state
 from paperzoo.runs.checkpoints import BEST, STATE
+from paperzoo.runs.signals import SIGNALS, may_listen
 from paperzoo.tasks.distributed import from_rank_zero, gather, max_over_ranks
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Signals raise ``Interrupted`` wherever they arrive; while training, ``ExactState`` waits for the step's end."""
-    if not _may_listen():
-        yield
-        return
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _may_listen() -> bool:
-    """Handlers may be set in the main thread alone."""
-    return threading.current_thread() is threading.main_thread()
 
 
 class ExactState(L.Callback):
@@ -79,7 +52,7 @@ class ExactState(L.Callback):
         else:
             random_state.restore(self.saved[trainer.global_rank])
         self.last_time = time.monotonic()
-        if _may_listen():
+        if may_listen():
             for number in SIGNALS:
                 signal.signal(number, self._note)
 
@@ -127,7 +100,7 @@ class ExactState(L.Callback):
 
     def listen_no_more(self) -> None:
         """Give the signals back."""
-        if not _may_listen():
+        if not may_listen():
             return
         for number, handler in self.previous_handlers.items():
             signal.signal(number, handler)

@@ -42,8 +42,10 @@ def explain(
         advice = "halve data.batch_size and double trainer.accumulate_grad_batches, which keeps the global batch"
         return Failure(kind="OutOfMemory", message=f"out of memory: {advice}; {_kept(folder)}")
     if isinstance(error, OSError) and error.errno in DISK:
-        place = f" ({error.filename})" if error.filename else ""
-        return Failure(kind="Disk", message=f"{DISK[error.errno]}{place}; then go on with resume=auto; {_kept(folder)}")
+        place = error.filename or folder  # writing to an open file names none
+        return Failure(
+            kind="Disk", message=f"{DISK[error.errno]} ({place}); then go on with resume=auto; {_kept(folder)}"
+        )
     if isinstance(error, RuntimeError) and NO_DETERMINISTIC_FORM in str(error):
         operation = str(error).split(NO_DETERMINISTIC_FORM)[0].strip()
         message = f"{operation} has no deterministic form on this device: set deterministic=false, which is recorded"

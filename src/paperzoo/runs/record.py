@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from paperzoo.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)  # in 1 a segment has no ``process``
 FILE = "run.json"
 TORN = ".*.tmp"  # files that were being written
 Status = Literal["running", "finished", "failed", "interrupted"]
 SILENT_AFTER = 300  # seconds without a heartbeat after which a process on another host is taken for dead
+PROC = Path("/proc")  # Linux
 
 
 class Part(BaseModel):
@@ -31,7 +33,8 @@ class Segment(Part):
 
     host: str
     pid: int
-    process_started: float  # seconds since the epoch: tells a process from a later one with its pid
+    process_started: float  # seconds since the epoch
+    process: str | None = None  # what tells it from a later one with its pid, whatever the clock does
     started: str
     updated: str  # the heartbeat
     from_step: int
@@ -136,7 +139,7 @@ class Record(Part):
 
     def observed_status(self) -> Status:
         """The status as seen from outside: a record whose process is gone was interrupted."""
-        if self.status == "running" and not _alive(self.segments[-1]):
+        if self.status == "running" and not is_alive(self.segments[-1]):
             return "interrupted"
         return self.status
 
@@ -148,26 +151,52 @@ def now() -> str:
 
 def new_segment(from_step: int) -> Segment:
     """A segment of this process."""
-    started = psutil.Process().create_time()
     return Segment(
         host=socket.gethostname(),
         pid=os.getpid(),
-        process_started=started,
+        process_started=psutil.Process().create_time(),
+        process=process_mark(os.getpid()),
         started=now(),
         updated=now(),
         from_step=from_step,
     )
 
 
-def _alive(segment: Segment) -> bool:
-    if segment.host != socket.gethostname():
+def is_here(segment: Segment) -> bool:
+    """Whether its process is, or was, one of this host's."""
+    return segment.host == socket.gethostname()
+
+
+def is_alive(segment: Segment) -> bool:
+    """Whether a segment's process lives: on another host, whether it gave a sign lately."""
+    if not is_here(segment):
         return time.time() - datetime.fromisoformat(segment.updated).timestamp() < SILENT_AFTER
+    return process_lives(segment.pid, segment.process, segment.process_started)
+
+
+def process_lives(pid: int, mark: str | None, started: float) -> bool:
+    """Whether a process of this host lives that had this ``process_mark``; where it had none, was created then."""
     try:
-        process = psutil.Process(segment.pid)
-        same = abs(process.create_time() - segment.process_started) < 1
-        return same and process.status() != psutil.STATUS_ZOMBIE  # killed, and nobody has waited for it yet
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:  # killed, and nobody has waited for it yet
+            return False
+        return process_mark(pid) == mark if mark is not None else abs(process.create_time() - started) < 2
     except psutil.NoSuchProcess:
         return False
+
+
+def process_mark(pid: int) -> str | None:
+    """What no other process has, and no step of the clock moves: the boot and, since it, the start in ticks.
+
+    psutil's time of creation is the time of the boot plus the ticks, and the boot's moves with the clock. None where
+    there is no such file, or no such process.
+    """
+    try:
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
+        after_name = (PROC / str(pid) / "stat").read_text().rpartition(")")[2]  # a name may hold anything
+    except OSError:
+        return None
+    return f"{boot}/{after_name.split()[19]}"  # field 22 of proc_pid_stat(5)
 
 
 def read(folder: Path) -> Record:
@@ -178,20 +207,34 @@ def read(folder: Path) -> Record:
     """
     path = folder / FILE
     try:
-        content = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such record; `python src/runs.py` lists the runs") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged, it cannot be read as JSON ({str(error).splitlines()[0]})") from None
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA:
-        raise UserError(f"{path}: schema version {version!r}, this Paperzoo reads {SCHEMA}; use the version it is from")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return parse(content, path)
+
+
+def parse(text: str | bytes, place: object) -> Record:
+    """The record that a text of JSON holds.
+
+    Raises:
+        UserError: it is damaged, or of another schema version; the line begins with ``place``.
+    """
     try:
-        return Record.model_validate(content)
+        content = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{place}: damaged, it cannot be read as JSON ({str(error).splitlines()[0]})") from None
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version not in READABLE:
+        readable = " and ".join(map(str, READABLE))
+        raise UserError(f"{place}: schema version {version!r}, this Paperzoo reads {readable}; use the one it is from")
+    try:
+        return Record.model_validate(content | {"schema_version": SCHEMA})  # as which it is written again
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: damaged, {place or 'record'}: {first['msg']}") from None
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{place}: damaged, {where or 'record'}: {first['msg']}") from None
 
 
 def write(folder: Path, record: Record) -> None:

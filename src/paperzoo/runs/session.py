@@ -19,6 +19,7 @@ from paperzoo.runs import checkpoints, folders, provenance, record
 from paperzoo.runs.history import History, Row
 from paperzoo.runs.identity import code_of, identity
 from paperzoo.runs.record import Cost, DataRecord, Failure, Record, Result
+from paperzoo.runs.signals import undisturbed
 from paperzoo.tasks.distributed import from_rank_zero
 
 INHERITED = "PAPERZOO_RUN"  # environment variable by which the ranks that Lightning starts learn of the folder
@@ -103,19 +104,22 @@ class Session:
         """Write how it ended, once: a signal that comes when it has finished does not make it unfinished."""
         if self.ended:
             return
-        if self.record is not None:
-            self.record.status = status
-            self.record.failure = failure
-            self.record.cost.peak_memory_bytes = peak_memory()
-            try:
-                self.write()
-            except OSError:  # the failure may be the disk's: then the record stays as it is, and reads as interrupted
-                if status == "finished":
-                    raise
-        self.ended = True
-        if self.lock is not None:
-            os.close(self.lock)
-            self.lock = None
+        with undisturbed():
+            if self.record is not None:
+                self._write_end(self.record, status, failure)
+            self.ended = True
+            if self.lock is not None:
+                os.close(self.lock)
+                self.lock = None
+
+    def _write_end(self, entry: Record, status: record.Status, failure: Failure | None) -> None:
+        entry.status, entry.failure = status, failure
+        entry.cost.peak_memory_bytes = peak_memory()
+        try:
+            self.write()
+        except OSError:  # the failure may be the disk's: then the record stays as it is, and reads as interrupted
+            if status == "finished":
+                raise
 
 
 class Keeper(L.Callback):
@@ -131,6 +135,10 @@ class Keeper(L.Callback):
 
     def on_validation_batch_end(self, *_: Any) -> None:
         """Validation can be long, too."""
+        self.session.beat()
+
+    def on_test_batch_end(self, *_: Any) -> None:
+        """And the test."""
         self.session.beat()
 
     def on_train_epoch_end(self, *_: Any) -> None:

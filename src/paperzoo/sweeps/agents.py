@@ -13,7 +13,7 @@ from pathlib import Path
 
 from paperzoo.errors import UserError
 from paperzoo.runs import record
-from paperzoo.runs.record import Record
+from paperzoo.runs.record import Record, Segment
 from paperzoo.sweeps import tied
 from paperzoo.sweeps.command import command
 from paperzoo.sweeps.specification import Sweep
@@ -109,7 +109,8 @@ class Agents:
 
     def _start(self, claim: Claim) -> subprocess.Popen[bytes]:
         told = self._file(claim, ".run")
-        _wait_for_orphan(told)
+        self._wait_for_orphan(claim, told)
+        told.unlink(missing_ok=True)  # a former run may have been another one, of other code say
         environment = dict(os.environ) | {TOLD: str(told), "RUNS_DIR": str(self.runs_dir)}
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.count)))
         line = command(self.plan.sweep, claim.cell, interpreter=sys.executable, extra=EXTRA)
@@ -122,6 +123,25 @@ class Agents:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a Ctrl-C is for us, and we tell them
             )
+
+    def _wait_for_orphan(self, claim: Claim, told: Path) -> None:
+        """A dead agent's run may still be saving its state; SIGTERM asks it to, if it does not know yet.
+
+        On another host nothing can be asked: until the run has been silent for long, it is taken to be alive.
+        """
+        asked = beat = time.monotonic()
+        while (segment := _alive(told)) and not self.stopping.is_set():
+            if record.is_here(segment):
+                _signal(segment.pid, signal.SIGTERM if time.monotonic() - asked < GRACE else signal.SIGKILL)
+            self.stopping.wait(LOOK)
+            beat = self._beat(claim, beat)
+
+    def _beat(self, claim: Claim, last: float) -> float:
+        """Give a sign of life if it is due. Returns when the last was."""
+        if time.monotonic() - last < BEAT:
+            return last
+        self.plan.beat(claim)
+        return time.monotonic()
 
     def _watch(self, claim: Claim, process: subprocess.Popen[bytes]) -> tuple[int, bool, Record | None]:
         """Wait for a run. Returns its exit code, whether it was stopped early, and its record."""
@@ -136,9 +156,7 @@ class Agents:
                 asked = time.monotonic()
             if asked and time.monotonic() - asked > GRACE:
                 process.kill()
-            if time.monotonic() - beat > BEAT:
-                self.plan.beat(claim)
-                beat = time.monotonic()
+            beat = self._beat(claim, beat)
         return process.returncode, pruned, _record(told)
 
     def _is_hopeless(self, claim: Claim, entry: Record) -> bool:
@@ -153,7 +171,7 @@ class Agents:
         return bool(new and self.plan.sweep.early_terminate and claim.trial.should_prune())
 
     def _end(self, claim: Claim, code: int, pruned: bool, entry: Record | None) -> None:
-        if code == 0 and entry and entry.status == "finished":
+        if entry and entry.status == "finished":  # a signal may come after that
             self.plan.complete(claim, entry.id, _value(self.plan.sweep, entry))
         elif pruned and entry:
             self.plan.prune(claim, entry.id)
@@ -188,16 +206,12 @@ def _record(told: Path) -> Record | None:
         return None
 
 
-def _wait_for_orphan(told: Path) -> None:
-    """A dead agent's run may still be saving its state; SIGTERM asks it to, if it does not know yet."""
+def _alive(told: Path) -> Segment | None:
+    """The process of the run that was told of, if it lives."""
     entry = _record(told)
-    asked = time.monotonic()
-    while entry and entry.status == "running" and entry.observed_status() == "running":
-        pid = entry.segments[-1].pid
-        patience = time.monotonic() - asked
-        _signal(pid, signal.SIGTERM if patience < GRACE else signal.SIGKILL)
-        time.sleep(LOOK)
-        entry = _record(told)
+    if entry is None or entry.observed_status() != "running":
+        return None
+    return entry.segments[-1]
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

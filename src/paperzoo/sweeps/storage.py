@@ -23,6 +23,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from paperzoo.errors import UserError
+from paperzoo.runs.record import process_lives, process_mark
 from paperzoo.sweeps.search import cell_of, space
 from paperzoo.sweeps.specification import Cell, Sweep
 
@@ -71,7 +72,8 @@ class Plan:
             pruner=_pruner(sweep),
         )
         self.cells = {key_of(cell): cell for cell in sweep.cells()} if sweep.method == "grid" else {}
-        self.me = {"host": socket.gethostname(), "pid": os.getpid(), "started": psutil.Process().create_time()}
+        self.me = {"host": socket.gethostname(), "pid": os.getpid(), "process": process_mark(os.getpid())}
+        self.me["started"] = psutil.Process().create_time()
 
     @property
     def planned(self) -> int | None:
@@ -214,15 +216,7 @@ class Plan:
             return started is not None and time.time() - started.timestamp() > SILENT_AFTER
         if agent["host"] != socket.gethostname():
             return time.time() - float(trial.user_attrs.get("beat", 0)) > SILENT_AFTER
-        return not _is_alive(agent["pid"], agent["started"])
-
-
-def _is_alive(pid: int, started: float) -> bool:
-    try:
-        process = psutil.Process(pid)
-        return abs(process.create_time() - started) < 2 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        return not process_lives(agent["pid"], agent.get("process"), agent["started"])
 
 
 def key_of(cell: Cell) -> str:

@@ -19,6 +19,7 @@ from paperzoo.config import build
 from paperzoo.config.building import locate
 from paperzoo.config.schema import Loss, Mix, Norm, Optimizer, Scheduler
 from paperzoo.norms import convert
+from paperzoo.norms.single import explained
 from paperzoo.tasks import optimizers
 from paperzoo.tasks.distributed import buffers_from_rank_zero, gather, ranks, weight_of_rank
 from paperzoo.tasks.running import Running
@@ -85,7 +86,8 @@ class Classification(L.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
-        return self.network(images.contiguous(memory_format=self.memory_format))
+        with explained(len(images), images.shape[2:]):
+            return self.network(images.contiguous(memory_format=self.memory_format))
 
     # training
 

@@ -5,6 +5,7 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
+from paperzoo.norms.single import explained
 from paperzoo.tasks.classification import Batch, Classification
 
 
@@ -46,5 +47,6 @@ class NASNet(Classification):
         weight = self.hparams["model"]["auxiliary"]
         if weight is None:
             return super().logits_and_loss(images, targets)
-        logits, second = self.network.forward_both(images.contiguous(memory_format=self.memory_format))
+        with explained(len(images), images.shape[2:]):
+            logits, second = self.network.forward_both(images.contiguous(memory_format=self.memory_format))
         return logits, self.mean_loss(logits, targets) + weight * self.mean_loss(second, targets)

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from timm.layers import LayerType, create_classifier, get_norm_layer
 from timm.models import build_model_with_cfg, checkpoint, generate_default_cfgs, register_model
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from paperzoo.errors import UserError
+from paperzoo.norms import needs_two
 from paperzoo.papers.nasnet.cell import NORMAL, REDUCTION, Cell, Genotype
 from paperzoo.papers.nasnet.drop_path import ScheduledDropPath, keep_of_cell
 
@@ -216,7 +216,7 @@ class NASNetA(nn.Module):
         scale = self.feature_info[-1]["reduction"] // conv.stride[0]
         if max((n + 2 * conv.padding[0] - 3) // conv.stride[0] + 1 for n in size) > scale:
             return
-        if any(isinstance(module, _BatchNorm) for module in self.modules()):
+        if any(needs_two(module) for module in self.modules()):
             raise UserError(
                 f"NASNet-A: an image of {shown} comes to a last map of 1x1: a batch of 1 leaves BatchNorm one number"
                 " per channel; train on a batch of at least 2, or on larger images"

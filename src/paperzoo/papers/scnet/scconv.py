@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from paperzoo.errors import UserError
+from paperzoo.norms import needs_two
 
 POOLING: dict[str, Callable[..., Tensor]] = {"avg": F.avg_pool2d, "max": F.max_pool2d}
 
@@ -119,7 +119,7 @@ class SCConv(nn.Module):
     def _demand_statistics(self, x: Tensor) -> None:
         """Batch normalisation cannot train on one number per channel: say what to change."""
         pool, _, norm = self.k2
-        if not (self.training and len(x) == 1 and isinstance(norm, _BatchNorm) and isinstance(pool, Pool)):
+        if not (self.training and len(x) == 1 and needs_two(norm) and isinstance(pool, Pool)):
             return
         if pool.size(x) == (1, 1):
             raise UserError(

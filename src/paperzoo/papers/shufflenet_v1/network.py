@@ -9,11 +9,10 @@ from typing import Any
 from timm.layers import LayerType, SelectAdaptivePool2d, get_norm_layer
 from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from paperzoo.errors import UserError
 from paperzoo.networks.small import Norm, small, small_configs
-from paperzoo.norms import is_norm
+from paperzoo.norms import is_norm, needs_two
 from paperzoo.papers.shufflenet_v1.unit import BOTTLENECK, ShuffleUnit
 
 Unit = Callable[[int, int, int, Norm], nn.Module]  # from (channels in, channels out, stride, norm_layer)
@@ -138,7 +137,7 @@ def demand_statistics(network: nn.Module, images: Tensor) -> None:
         UserError: a batch of one image whose last maps have one pixel, in training mode.
     """
     alone = network.training and len(images) == 1 and max(images.shape[2:]) <= REDUCTION
-    if alone and any(isinstance(module, _BatchNorm) and module.training for module in network.modules()):
+    if alone and any(map(needs_two, network.modules())):
         high, wide = images.shape[2:]
         raise UserError(
             f"one image of {high}x{wide}: its last maps have one pixel, on which BatchNorm cannot train; use a batch"

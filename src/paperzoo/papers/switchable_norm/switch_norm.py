@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from paperzoo.norms.layers import Normalisation
-from paperzoo.norms.sync import is_recomputed, sum_over, sums, wide_enough
+from paperzoo.norms.sync import is_recomputed, multiply_add_, sum_over, sums, wide_enough
 
 CACHED = 2**18  # numbers: products of so many at once stay in the processor's cache
 LARGE = 2**15  # numbers: an image of so many is worth a kernel of its own
@@ -125,7 +125,7 @@ class _Normalise(torch.autograd.Function):
         invstd = (variance + layer.eps).rsqrt()
         scale, distance = invstd * weight.view(1, -1), shift - mean
         ctx.save_for_backward(x, shift, rest, distance, invstd, weight)
-        return d.mul_(_as_maps(scale, d)).add_(_as_maps(distance * scale + bias.view(1, -1), d))
+        return multiply_add_(d, _as_maps(scale, d), _as_maps(distance * scale + bias.view(1, -1), d))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -139,7 +139,7 @@ class _Normalise(torch.autograd.Function):
         (of_mean, of_variance), of_weights = ctx.mixture.backward(of_mixed)
         slope = 2 / ctx.freedom * of_variance  # of d - rest
         offset = of_mean / x.shape[2] - slope * rest
-        dx = d.mul_(_as_maps(slope, d)).add_(_as_maps(offset, d)).addcmul_(dy, _as_maps(scale, d))
+        dx = multiply_add_(d, _as_maps(slope, d), _as_maps(offset, d)).addcmul_(dy, _as_maps(scale, d))
         of_affine = ((sum_dyx * invstd).sum(0), sum_dy.sum(0))
         return dx, None, *(gradient.view_as(weight).to(weight.dtype) for gradient in of_affine), *of_weights
 
@@ -151,8 +151,8 @@ class _SwitchNorm(Normalisation):
         num_features: C.
         eps: added to the mixed variance.
         momentum: the factor by which running statistics are kept (torch's is 1 - momentum).
-        using_moving_average: evaluate with moving averages; else the buffers sum the statistics of the batches
-            (``batch_average.finish`` divides them).
+        using_moving_average: evaluate with moving averages; else the buffers sum the statistics of the batches, and
+            evaluation needs averages in their place (``paperzoo.norms.batch_average``).
         using_bn: mix in batch statistics.
         unbiased: the official code's variances, n / (n - 1) times those of the paper's equations.
         synchronise: batch statistics over all ranks, in one all-reduce.
@@ -216,7 +216,7 @@ class _SwitchNorm(Normalisation):
         kinds.append(_Pooled(own, dim=2, unbiased=unbiased))
         if self.using_bn and self.training:
             kinds.append(_Pooled(own, dim=1, over_ranks=self.synchronise, unbiased=unbiased))
-            if not is_recomputed():
+            if not is_recomputed() and (own.shape[1] or self.synchronise):  # no images, no news
                 self._track(*kinds[-1].moments)
         elif self.using_bn:
             kinds.append(_Running(torch.stack([self.running_mean.view(1, -1), self.running_var.view(1, -1)])))

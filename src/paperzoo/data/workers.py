@@ -1,0 +1,45 @@
+"""Data workers end with the process that they work for, and with nothing else.
+
+A terminal's Ctrl-C, ``kill -- -<group>`` and a cluster that stops a job send their signal to every process. The
+training process then saves its state, for which it needs its workers; they end when it tells them to, or when it dies.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+PR_SET_PDEATHSIG = 1
+
+
+@contextmanager
+def deaf() -> Iterator[None]:
+    """What is started herein does not hear ``SIGNALS``; this process hears them at the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def tie(_worker: int) -> None:
+    """Tie this worker, which was started ``deaf``, to the process that started it; DataLoader's ``worker_init_fn``."""
+    parent = multiprocessing.parent_process()
+    if parent is None or not sys.platform.startswith("linux"):
+        return  # torch's worker looks for its parent every five seconds
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if parent.pid != os.getppid():  # it died before that
+        os._exit(1)
+    threading.Thread(target=_hear, args=(parent.pid,), daemon=True).start()
+
+
+def _hear(parent: int) -> None:
+    """End when the parent says so: torch terminates a worker that does not end by itself."""
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
