@@ -230,7 +230,8 @@ class Server:
         self.views.append(given)
         view = {"id": "dmlldzox", "name": given.get("name"), "displayName": given.get("displayName"),
                 "type": given.get("type"), "spec": given.get("spec"), "description": given.get("description"),
-                "project": PROJECT, "user": WHO, "createdAt": PROJECT["createdAt"], "updatedAt": PROJECT["createdAt"]}  # fmt: skip
+                "project": PROJECT, "user": WHO, "createdAt": PROJECT["createdAt"],
+                "updatedAt": PROJECT["createdAt"]}  # fmt: skip
         return {"upsertView": {"view": view, "inserted": True}}
 
 
