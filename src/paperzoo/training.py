@@ -55,7 +55,7 @@ def _train(config: Config) -> Record | None:
     data, module, session = opened
     tracker = None
     watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
-    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    watch.begin(trainer)
     try:
         _announce(display, config, data, session)
         tracker = _tracker(config, session, display)

@@ -171,7 +171,7 @@ def test_what_a_screen_reader_hears_has_names(browser, pages, name):
     nodes = [node for node in browser.command("Accessibility.getFullAXTree")["nodes"] if not node.get("ignored")]
     roles: dict[str, list[str]] = {}
     for node in nodes:
-        roles.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", ""))
+        roles.setdefault(node["role"]["value"], []).append(node.get("name", {}).get("value", "").strip())
     for role in ("link", "button", "searchbox", "image", "img", "region", "table", "figure", "heading", "columnheader"):
         assert all(roles.get(role, [])), role
     assert len(roles["main"]) == 1

@@ -1,6 +1,7 @@
 """Swapping normalisation layers: what carries over, what is refused, and that the new layers are those of torch."""
 
 import copy
+from functools import partial
 
 import pytest
 import timm
@@ -78,7 +79,9 @@ def test_group_layer_and_instance_are_torchs():
         torch.testing.assert_close(layer(x), expected)
 
 
-@pytest.mark.parametrize("kind", [LayerNorm, GroupNorm, SyncBatchNorm, nn.BatchNorm2d])
+@pytest.mark.parametrize(
+    "kind", [LayerNorm, GroupNorm, SyncBatchNorm, nn.BatchNorm2d, partial(nn.InstanceNorm2d, affine=True)]
+)
 def test_finite_differences(kind):
     layer = kind(4).double()
     x = torch.randn(3, 4, 3, 2, dtype=torch.float64, requires_grad=True)

@@ -4,10 +4,13 @@ import copy
 import math
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from paperzoo import cards
+from paperzoo.config import compose
 from paperzoo.papers.mabn import CenConv2d, MABN2d
 
 C, B = 3, 2
@@ -138,3 +141,10 @@ def test_a_recomputed_layer_renormalises_as_it_did():
         results.append([x.grad, layer.weight.grad, *layer.state_dict().values()])
     for plain, again in zip(*results, strict=True):
         assert torch.equal(plain, again)
+
+
+def test_the_claims_compare_with_batch_normalisation_over_plain_kernels():
+    for claim in cards.load("mabn").claims:
+        config = compose("train", claim.scaled_test.baseline.split())
+        kinds = {type(module) for module in timm.create_model(config.model.network).modules()}
+        assert CenConv2d not in kinds  # norm=batch alone leaves those of model=mabn

@@ -81,6 +81,7 @@ def test_thirty_arms_keep_their_names_and_room():
 
 def test_of_a_thousand_arms_the_best_are_shown_and_the_figure_says_so():
     assert "the best 30 of 60" in figures._arms(drawn_report.search(60)).title
+    assert figures._parallel(drawn_report.search(301)).title == "The best 300 of 301 runs"
 
 
 def test_the_best_is_on_top_whatever_best_means():

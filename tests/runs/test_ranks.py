@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -112,6 +113,23 @@ def test_a_rank_that_dies_ends_all_with_a_line_that_names_it(victim, tmp_path):
         (path,) = tmp_path.glob("*/*/*/run.json")
         entry = record.read(path.parent)
         assert (entry.status, entry.failure.kind) == ("failed", "RankLost")
+
+
+def test_a_rank_that_dies_before_it_has_met_the_others_is_named_too(tmp_path):
+    main = started([*WORDS, "logger=none"], tmp_path)
+    child = None
+    while child is None:  # other children are git's
+        assert main.poll() is None, main.communicate()[0]
+        time.sleep(0.05)
+        with suppress(psutil.Error):
+            children = psutil.Process(main.pid).children()
+            child = next((process for process in children if process.environ().get("LOCAL_RANK") == "1"), None)
+    child.kill()
+    output = main.communicate(timeout=30)[0]
+    assert main.returncode == 1
+    assert f"error: rank 1 (process {child.pid} on " in output
+    (path,) = tmp_path.glob("*/*/*/run.json")
+    assert record.read(path.parent).failure.kind == "RankLost"
 
 
 HANGING = """

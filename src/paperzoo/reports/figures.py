@@ -29,6 +29,7 @@ from paperzoo.reports.model import Arm, Comparison, Interval, Report, Verdict
 
 WIDTH = 4.4  # inches: 422 pixels at 96 dpi
 NAME, LINES = 22, 4  # characters and lines of a name beside an axis
+CROWD = 300  # runs of a search that lines can be told of
 MOST = 30  # arms that one figure shows, the best of a search
 TOLD_APART = 7  # arms that have a style of their own
 
@@ -290,9 +291,11 @@ def _cost(report: Report) -> _Sketch | None:
 def _panel(axes: Axes, arms: Sequence[Arm], front: Sequence[Arm], key: str, styles: dict[str, Any]) -> None:
     points = [(arm.cost[key].mean, _mean(arm)) for arm in front]
     axes.plot(*zip(*points, strict=True), color=MUTED, linewidth=1, drawstyle="steps-post", zorder=1)
-    for arm in reversed(arms):  # the best is drawn last, on top
-        color, marker, _ = styles.get(arm.name, (MUTED, ".", "-"))
-        axes.plot(arm.cost[key].mean, _mean(arm), marker, color=color, markersize=7 if arm.name in styles else 5)
+    others = [(arm.cost[key].mean, _mean(arm)) for arm in arms if arm.name not in styles]
+    axes.plot([cost for cost, _ in others], [score for _, score in others], ".", color=MUTED, markersize=5)
+    for arm in reversed([arm for arm in arms if arm.name in styles]):  # the best is drawn last, on top
+        color, marker, _ = styles[arm.name]
+        axes.plot(arm.cost[key].mean, _mean(arm), marker, color=color, markersize=7)
     costs = [arm.cost[key].mean for arm in arms]
     low, high = min(costs), max(costs)
     if low > 0 and high > 20 * low:
@@ -329,7 +332,8 @@ def _mean(arm: Arm) -> float:
 
 def _parallel(report: Report) -> _Sketch | None:
     """Each run of a search as a line over its settings to its score; the best in colour."""
-    arms = [arm for arm in best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
+    known = [arm for arm in best_first(report, report.arms) if arm.score and math.isfinite(arm.score.mean)]
+    arms = known[:CROWD]
     keys = [key for key in report.swept if any(key in arm.settings for arm in arms)]
     if not arms or not keys:
         return None
@@ -365,7 +369,8 @@ def _parallel(report: Report) -> _Sketch | None:
         ],
     )
     alt = f"{len(arms)} runs over {_list(keys)}; the best, {wording.number(_mean(arms[0]))}, has {best_settings}"
-    return _Sketch("parallel", "Every run of the search", alt, figure)
+    title = f"The best {CROWD} of {len(known)} runs" if len(known) > CROWD else "Every run of the search"
+    return _Sketch("parallel", title, alt, figure)
 
 
 def _scale(column: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:

@@ -80,7 +80,8 @@ class SPNet(nn.Module):
             raise UserError(f"model.mpms={mpms}: must be at least 0")
         self.num_classes, self.in_chans = num_classes, in_chans
         self.backbone: Any = trunk(features_only=True, in_chans=in_chans, norm_layer=norm_layer, **trunk_options)
-        before, last = self.backbone.feature_info.channels()[-2:]
+        info: Any = self.backbone.feature_info
+        before, last = info.channels()[-2:]
         inner = last // 2
         self.num_features = self.head_hidden_size = inner // 2
         self.reduce = nn.Sequential(nn.Conv2d(last, inner, 1, bias=False), norm_layer(inner), nn.ReLU(inplace=True))

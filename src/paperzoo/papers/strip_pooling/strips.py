@@ -17,11 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from paperzoo.errors import UserError
 
 NormLayer = Callable[[int], nn.Module]
-UP = {"mode": "bilinear", "align_corners": True}  # as in the authors' code
+UP: dict[str, Any] = {"mode": "bilinear", "align_corners": True}  # as in the authors' code
 
 
 class StripPoolingModule(nn.Module):
-    """SPM: gates (B, C', H, W) in (0, 1), from the mean of each row and of each column (Fig. 2 of the paper).
+    """SPM: gates (B, C', H, W) in (0, 1), from the mean of each row and of each column.
 
     ``sigmoid(conv3(relu(y_v + y_h)))``, where y_v comes from the row means by a 3x1 convolution along the height, y_h
     from the column means by a 1x3 convolution along the width, each repeated over the other axis.
@@ -53,7 +53,7 @@ class StripPoolingModule(nn.Module):
 
 
 class MixedPoolingModule(nn.Module):
-    """MPM: the input and what two pyramids of pooling add, ``relu(x + conv3([short range, long range]))`` (Fig. 3).
+    """MPM: the input and what two pyramids of pooling add, ``relu(x + conv3([short range, long range]))``.
 
     The short range sees squares of the image (two coarse grids and the full one), the long range its rows and columns;
     each works on a quarter of the channels.
@@ -63,7 +63,7 @@ class MixedPoolingModule(nn.Module):
         pool_size: sides of the two grids; larger than the map is allowed.
         norm_layer: called with a number of channels.
         up_kwargs: of ``F.interpolate``, from the grids to the map.
-        short_range, long_range: without one is an ablation of the paper's (Table 1).
+        short_range, long_range: without one is an ablation of the paper's.
 
     Raises:
         UserError: too few channels, a grid without a cell, or neither range.

@@ -27,7 +27,7 @@ default_cfgs = small_configs("strip_pooling_small") | generate_default_cfgs(
 
 
 class SPBottleneck(Bottleneck):
-    """timm's bottleneck, its inner map gated by a StripPoolingModule where one is placed: ``y * spm(y)`` (Eq. 5)."""
+    """timm's bottleneck, its inner map gated by a StripPoolingModule where one is placed: ``y * spm(y)``."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
