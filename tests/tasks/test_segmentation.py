@@ -8,10 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from interruption import stopped_by
-from torch import Tensor
+from pixels import batch, naive
 
 from paperzoo.config import compose
-from paperzoo.data.module import ImageData
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, compare, record
@@ -23,37 +22,6 @@ WORDS = ["model=strip_pooling", "data=digit_maps", "model.width=4", "trainer=cpu
          "logger=none",
          "data.limit_train=64", "data.batch_size=16", "data.validation=50", "data.test=53",
          "data.eval_batch_size=20"]  # fmt: skip
-
-
-def naive(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Pixel by pixel into a confusion matrix, then class by class; ``IGNORED`` counts nowhere."""
-    classes = logits.shape[1]
-    matrix = np.zeros((classes, classes))
-    losses = []
-    pixels = logits.detach().movedim(1, -1).reshape(-1, classes).double()
-    for scores, truth in zip(pixels, labels.flatten(), strict=True):
-        if truth != IGNORED:
-            matrix[truth, int(scores.argmax())] += 1
-            losses.append(float(scores.exp().sum().log() - scores[truth]))
-    ious, recalls = [], []
-    for k in range(classes):
-        union = matrix[k].sum() + matrix[:, k].sum() - matrix[k, k]
-        if union:
-            ious.append(matrix[k, k] / union)
-        if matrix[k].sum():
-            recalls.append(matrix[k, k] / matrix[k].sum())
-    return {"loss": np.mean(losses), "miou": np.mean(ious), "pixel_accuracy": np.trace(matrix) / matrix.sum(),
-            "class_accuracy": np.mean(recalls)}  # fmt: skip
-
-
-def batch(seed: int, count: int = 4, classes: int = 6) -> tuple[Tensor, Tensor]:
-    """Class 4 is never there, class 5 neither there nor predicted."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = torch.randn(count, classes, 5, 7, generator=generator)
-    logits[:, 5] = -9
-    labels = torch.randint(0, 4, (count, 5, 7), generator=generator)
-    labels[torch.rand(labels.shape, generator=generator) < 0.2] = IGNORED
-    return logits, labels
 
 
 def test_running_metrics_count_every_labelled_pixel_once():
@@ -80,29 +48,6 @@ def module_and_data(*words: str):
     config = compose("train", [*WORDS, *words])
     data = load_data(config)
     return make_module(config, data), data
-
-
-def evaluated(rank: int, batches: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
-    """What a rank that sees every second batch computes for the whole."""
-    config = compose("train", WORDS)
-    shape = ImageData(config.data)
-    shape.num_classes, shape.in_chans = 6, 1
-    module = make_module(config, shape)
-    module.network = torch.nn.Identity()  # the images are the logits
-    module.on_test_epoch_start()
-    for index, each in enumerate(batches):
-        if index % torch.distributed.get_world_size() == rank:
-            module.test_step(each, index)
-    module.on_test_epoch_end()
-    return module.results["test"]
-
-
-def test_evaluation_counts_every_labelled_pixel_once_over_two_ranks(ranks):
-    batches = [batch(seed, count=4 - seed % 2) for seed in range(3)]
-    batches[1][1].fill_(IGNORED)  # the second rank has nothing to count
-    expected = naive(*(torch.cat(parts) for parts in zip(*batches, strict=True)))
-    for got in ranks.run(2, evaluated, batches):
-        assert got == pytest.approx(expected, rel=1e-6)
 
 
 def test_losses_leave_ignored_pixels_out_and_add_the_auxiliary_scorers():
