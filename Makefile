@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 WORKERS ?= auto
 
-.PHONY: help setup train test soak lint types contracts sweeps check lock benchmarks clean
+.PHONY: help setup train test test-browser soak lint types contracts sweeps reports check lock benchmarks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ train: $(READY) ## train SCNet on the embedded data; make train ARGS="model=res2
 test: $(READY) ## run the tests; make test ARGS="tests/data -k crop"
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+test-browser: $(READY) ## test the pages of reports in headless Chromium, installing it (Debian) where it is missing
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || .ci/chromium
+	@$(BIN)/python -m pytest tests/browser $(ARGS)
+
 soak: $(READY) ## kill and resume runs 200 times on one rank and on two, and compare (about 20 minutes)
 	@$(BIN)/python tests/runs/soak.py trials=200 ranks=1 && $(BIN)/python tests/runs/soak.py trials=200 ranks=2 norm=sync_batch
 
@@ -50,6 +54,9 @@ sweeps: $(READY) ## check the sweep files for what W&B or Hydra would misunderst
 
 contracts: $(READY) ## import contracts: the import graph is the citation graph
 	@$(BIN)/lint-imports
+
+reports: $(READY) ## derive every published report from its records; fails if a byte differs
+	@test ! -d reports || $(BIN)/python src/reproduce.py reports
 
 lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev -o requirements.lock pyproject.toml

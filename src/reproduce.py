@@ -1,7 +1,9 @@
-"""Run a record again and compare every metric, or say what two records differ in.
+"""Run a record again and compare every metric, or derive a report again and compare every byte.
 
     python src/reproduce.py <id> [tolerance=0.02]
-    python src/reproduce.py <id> diff=<id>
+    python src/reproduce.py <id> diff=<id>                 what two records differ in
+    python src/reproduce.py reports/<name>                 (or reports: all of them)
+    python src/reproduce.py reports/<name> row=<arm> [seed=0] [tolerance=0.02]   run an arm's runs again
 
 On the same platform and versions the comparison is bit for bit; elsewhere it is within the tolerance (relative,
 0.02 unless given), and what differs is said. Exit code 0: equal, 1: not, 2: a mistake in the command.
@@ -9,30 +11,36 @@ Other options: runs_dir=runs data_dir=data (or the variables RUNS_DIR and DATA_D
 """
 
 import os
+from pathlib import Path
+from typing import Any
 
 from paperzoo import verbs
 from paperzoo.errors import UserError
-from paperzoo.runs import reproduction
 
 
-def main(run: str = "", *, runs_dir: str, data_dir: str, tolerance: str | None, diff: str | None) -> int:
+def main(
+    run: str = "", *, tolerance: str | None, diff: str | None, row: str | None, seed: str | None, **at: Any
+) -> int:
     """Reproduce or compare."""
     if not run:
-        raise UserError("which run? python src/reproduce.py <id>; `python src/runs.py` lists them")
+        raise UserError("which run or report? python src/reproduce.py <id>; `python src/runs.py` lists the runs")
+    allowed = verbs.fraction("tolerance", tolerance) if tolerance else None
+    if Path(run).is_dir() and not (Path(run) / "run.json").is_file():
+        from paperzoo.reports import reproduction as reports
+
+        return reports.run(run, row, seed, **at, tolerance=allowed)
+    from paperzoo.runs import reproduction
+
+    if row is not None or seed is not None:
+        raise UserError(f"{run}: row= and seed= go with a report's folder, such as reports/<name>")
     if diff == "":
         raise UserError("diff=: which other run? python src/reproduce.py <id> diff=<id>")
     if diff:
-        return reproduction.differences(run, diff, runs_dir)
-    return reproduction.reproduce(
-        run, runs_dir, data_dir, verbs.fraction("tolerance", tolerance) if tolerance else None
-    )
+        return reproduction.differences(run, diff, at["runs_dir"])
+    return reproduction.reproduce(run, **at, tolerance=allowed)
 
 
 if __name__ == "__main__":
-    defaults = {
-        "runs_dir": os.environ.get("RUNS_DIR", "runs"),
-        "data_dir": os.environ.get("DATA_DIR", "data"),
-        "tolerance": None,
-        "diff": None,
-    }
-    verbs.run(main, __doc__, positional=1, defaults=defaults)
+    places = {"runs_dir": os.environ.get("RUNS_DIR", "runs"), "data_dir": os.environ.get("DATA_DIR", "data")}
+    options = dict.fromkeys(("tolerance", "diff", "row", "seed"))
+    verbs.run(main, __doc__, positional=1, defaults={**places, **options})

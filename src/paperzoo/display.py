@@ -13,13 +13,14 @@ REFRESH = 0.1  # seconds between two updates of the bar: a step must not pay for
 WIDTHS = {
     "epoch": 7,
     "train loss": 10,
-    "train top1": 10,
+    "train {headline}": 10,
     "val loss": 9,
-    "val top1": 9,
+    "val {headline}": 9,
     "lr": 9,
     "images/s": 9,
     "time": 8,
 }
+SHARES = ("top", "miou", "pixel_accuracy", "class_accuracy")  # metrics that are shown in %
 
 
 class Display:
@@ -35,10 +36,10 @@ class Display:
         """One line of text."""
         self.console.print(text, soft_wrap=True)
 
-    def start(self, epochs: int) -> None:
-        """Show the header of the table of epochs, and the bar."""
-        self.epochs = epochs
-        self.line("".join(f"{name:>{width + 1}}" for name, width in WIDTHS.items()))
+    def start(self, epochs: int, headline: str) -> None:
+        """Show the header of the table of epochs, with the metric that counts, and the bar."""
+        self.epochs, self.headline = epochs, headline
+        self.line("".join(f"{name.format(headline=headline):>{width + 1}}" for name, width in WIDTHS.items()))
         if self.console.is_terminal and not self.console.quiet:
             columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]:.0f} images/s")
             last = (TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn())
@@ -61,9 +62,9 @@ class Display:
         cells = (
             f"{row['epoch']}/{self.epochs}",
             f"{row['train/loss']:.4f}",
-            _percent(row["train/top1"]),
+            _percent(row[f"train/{self.headline}"]),
             f"{row['val/loss']:.4f}" if "val/loss" in row else "",
-            _percent(row["val/top1"]) if "val/top1" in row else "",
+            _percent(row[f"val/{self.headline}"]) if f"val/{self.headline}" in row else "",
             f"{row['lr']:.3g}",
             f"{row['images_per_second']:.0f}",
             f"{row['seconds']:.1f} s",
@@ -96,7 +97,7 @@ class Display:
 def _metric(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    return _percent(value) if name.rsplit("/", 1)[-1].startswith("top") else f"{value:.4f}"
+    return _percent(value) if name.rsplit("/", 1)[-1].startswith(SHARES) else f"{value:.4f}"
 
 
 def _percent(value: float) -> str:

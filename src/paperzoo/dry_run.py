@@ -6,6 +6,7 @@ from rich.table import Table
 from paperzoo.config.schema import Config
 
 SHOWN = 16  # ranks; more are alike
+OF_EACH_IMAGE = ("layer", "instance", "group", "group_norm", "mabn")  # trainer.sync_batchnorm leaves these alone
 
 
 def show(config: Config) -> None:
@@ -46,4 +47,5 @@ def _device(config: Config, local: int) -> str:
 
 
 def _synchronised(config: Config) -> bool:
-    return config.trainer.sync_batchnorm or config.norm.name == "sync_batch" or config.model.name == "sync_batch_norm"
+    norm = config.model.name if config.norm.name == "paper" else config.norm.name
+    return norm in ("sync_batch", "sync_batch_norm") or (config.trainer.sync_batchnorm and norm not in OF_EACH_IMAGE)

@@ -5,22 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's colours, told apart by all common kinds of colour vision.
 TRAIN, VAL, RATE = "#0072B2", "#D55E00", "#009E73"
 KINDS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7")
+HEADLINES = {"top1": "Top-1 accuracy (%)", "miou": "Mean IoU (%)"}
+UNLABELLED = (0.85, 0.85, 0.85)
+LEGEND = 20  # classes named beside a picture of maps, those with the most pixels
 
 
-def learning_curves(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:
-    """Loss, top-1 accuracy and learning rate over the epochs."""
+def learning_curves(rows: Sequence[dict[str, Any]], title: str, path: Path, headline: str = "top1") -> None:
+    """Loss, the metric that counts (a share) and learning rate over the epochs."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     figure.suptitle(title)
     loss, accuracy, rate = figure.subplots(1, 3)
     _curves(loss, rows, "loss", "Loss", 1)
-    _curves(accuracy, rows, "top1", "Top-1 accuracy (%)", 100)
+    _curves(accuracy, rows, headline, HEADLINES[headline], 100)
     rate.plot([row["epoch"] for row in rows], [row["lr"] for row in rows], color=RATE, marker="o", markersize=3)
     _label(rate, "Learning rate")
     figure.savefig(path, dpi=110)
@@ -49,6 +54,43 @@ def confusion_matrix(matrix: Any, classes: Sequence[str], title: str, path: Path
                 color = "white" if share[row, column] > 0.5 else "black"
                 axes.text(column, row, str(int(count)), ha="center", va="center", color=color, fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def predictions(
+    images: Any, truth: Any, predicted: Any, classes: Sequence[str], ignored: int, title: str, path: Path
+) -> None:
+    """Images, their true maps and the predicted ones, a row each, with a legend of the classes in sight.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        truth, predicted: (N, H, W) class indices; pixels whose truth is ``ignored`` are grey there.
+        classes: K names.
+    """
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    unlabelled = truth == ignored
+    colours = _palette(len(classes))
+    true = np.where(unlabelled[..., None], UNLABELLED, colours[np.where(unlabelled, 0, truth)])
+    count = len(images)
+    figure = Figure(figsize=(1.7 * count + 1.6, 5.6), layout="constrained")
+    figure.suptitle(title)
+    for row, (name, maps) in enumerate((("image", images), ("truth", true), ("prediction", colours[predicted]))):
+        for column in range(count):
+            axes = figure.add_subplot(3, count, row * count + column + 1)
+            axes.imshow(np.squeeze(maps[column]), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+            axes.set(xticks=[], yticks=[], ylabel="" if column else name)
+    pixels = np.bincount(np.concatenate([truth[~unlabelled], predicted.ravel()]), minlength=len(classes))
+    seen = [int(k) for k in np.argsort(-pixels, kind="stable") if pixels[k]][:LEGEND]
+    handles = [Patch(color=colours[k], label=classes[k]) for k in seen]
+    if unlabelled.any():
+        handles.append(Patch(color=UNLABELLED, label="unlabelled"))
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def _palette(count: int) -> np.ndarray:
+    """(count, 3) colours: hues by the golden section in three kinds of brightness, so that neighbours differ."""
+    hues = [colormaps["hsv"]((0.58 + 0.618034 * k) % 1)[:3] for k in range(count)]
+    return np.array(hues) * np.array([(1.0, 0.7, 0.45)[k % 3] for k in range(count)])[:, None]
 
 
 def norm_ratios(rows: Sequence[dict[str, Any]], title: str, path: Path) -> None:

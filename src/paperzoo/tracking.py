@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paperzoo.errors import UserError
+from paperzoo.runs.publishing import published
+from paperzoo.runs.record import Record
 
+RECORD = "record"  # the key of the configuration that holds a run's record as JSON
 STEP = "trainer/global_step"
 PATIENCE = 20.0  # seconds for W&B's server to answer, and to take what is left at the end
 
@@ -73,10 +76,12 @@ class Wandb:
         """Log metrics against the optimiser's step."""
         self._try(lambda: self.run.log({**metrics, STEP: step}))
 
-    def finish(self, summary: dict[str, float | int], *, failed: bool) -> None:
-        """Close the run; a failed one must not read as finished."""
-        self._try(lambda: self.run.summary.update(summary))
-        self._try(lambda: self.run.finish(exit_code=1 if failed else 0))
+    def finish(self, entry: Record) -> None:
+        """Close the run with its record, from which a report is made; one that failed must not read as finished."""
+        held = {RECORD: published(entry).model_dump_json()}
+        self._try(lambda: self.run.config.update(held, allow_val_change=True))
+        self._try(lambda: self.run.summary.update(entry.metrics))
+        self._try(lambda: self.run.finish(exit_code=0 if entry.status == "finished" else 1))
 
     def _try(self, send: Callable[[], None]) -> None:
         """W&B's own process may have died, or its server be gone: that is said once, and the run goes on without it."""

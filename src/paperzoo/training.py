@@ -55,7 +55,7 @@ def _train(config: Config) -> Record | None:
     data, module, session = opened
     tracker = None
     watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
-    trainer.callbacks.append(watch)  # type: ignore[attr-defined]
+    watch.begin(trainer)
     try:
         _announce(display, config, data, session)
         tracker = _tracker(config, session, display)
@@ -85,7 +85,7 @@ def _train(config: Config) -> Record | None:
         display.stop()
         os.environ.pop(INHERITED, None)
         if tracker and session.record:
-            tracker.finish(session.record.metrics, failed=session.record.status != "finished")
+            tracker.finish(session.record)
     if session.record:
         _summarise(display, session, session.record)
     return session.record
@@ -214,12 +214,13 @@ def _test(
         title = f"{config.model.network} on {config.data.name}: test split, last epoch"
         figures = session.folder / "figures"
         figures.mkdir(exist_ok=True)
-        pictures.confusion_matrix(module.confusion, data.class_names, title, figures / "confusion_matrix.png")
+        module.draw(data, figures, title)
         title = f"{config.model.network} on {config.data.name}, run {session.record.id}"
-        pictures.learning_curves(history.epochs, title, figures / "learning_curves.png")
+        pictures.learning_curves(history.epochs, title, figures / "learning_curves.png", module.headline)
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, NormRatios):
                 pictures.norm_ratios(callback.last(), title, figures / "norm_ratios.png")
+                results["last"].metrics.update(callback.shares())  # for the reports' picture
     if best.epoch == last_row["epoch"]:
         return {**results, "best": results["last"]}
     if best.epoch:

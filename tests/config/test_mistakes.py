@@ -27,7 +27,7 @@ MISTAKES = [
     ("model.network=scnet50", ["model must be given", MODELS]),
     (S + "data=cifar", ["data=cifar:", "cifar10, cifar100, fashion_mnist", "Did you mean cifar10?"]),
     (S + "optimizer=adam", ["optimizer=adam", "optimizers: adamw, sgd", "Did you mean adamw?"]),
-    (S + "scheduler=cosin", ["scheduler=cosin", "schedulers: constant, cosine, step", "Did you mean cosine?"]),
+    (S + "scheduler=cosin", ["scheduler=cosin", "schedulers: constant, cosine, poly, step", "Did you mean cosine?"]),
     (S + "trainer=dpp", ["trainer=dpp", "auto, cpu, ddp, ddp_cpu, gpu", "Did you mean ddp?"]),
     (S + "loss=ce", ["loss=ce", "losses: cross_entropy, label_smoothing"]),
     (S + "mix=mixupp", ["mix=mixupp", "cutmix, mixup, none", "Did you mean mixup?"]),
@@ -157,6 +157,7 @@ MISTAKES = [
     (S + "paths.runs_dir=/etc/hostname/x", ["paths.runs_dir=/etc/hostname/x", "/etc/hostname is no folder"]),
     # several runs
     (S + "-m trainer=ddp_cpu", ["-m with trainer=ddp_cpu", "shell loop"]),
+    (S + "-m trainer=ddp_cpu seed=0,1 hydra.sweep.dir=elsewhere", ["-m with trainer=ddp_cpu", "shell loop"]),
     ("-m model=scnet,resnett", ["model=scnet,resnett", "Did you mean resnet?"]),
     (S + "-m seed=0,1,x", ["seed=x: must be a whole number"]),
     # an experiment

@@ -59,6 +59,7 @@ PAPERS = {
     "sync_batch_norm": Row(["model.depth=11", "model.width=4"], "norm=group"),
     "shufflenet_v1": Row(["model.depth=20", "model.width=6"], "model.shuffle=false"),
     "shufflenet_v2": Row(["model.depth=20", "model.width=4"], "model.width=6"),
+    "strip_pooling": Row(["model.depth=11", "model.width=8"], "model.spm=none"),
 }
 
 assert set(PAPERS) == set(cards.slugs()), (

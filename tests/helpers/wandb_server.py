@@ -15,7 +15,7 @@ import yaml
 WHO = {"id": "u", "name": "someone", "username": "someone", "email": "someone@example.com", "entity": "someone"}
 ENTITY = {"id": "e", "name": "someone"}
 PROJECT = {"id": "p", "internalId": "1", "name": "paperzoo", "entity": ENTITY, "entityName": "someone",
-           "createdAt": "2026-01-01T00:00:00", "readOnly": False, "isBenchmark": False}  # fmt: skip
+           "createdAt": "2026-01-01T00:00:00", "readOnly": False, "isBenchmark": False, "user": None}  # fmt: skip
 
 
 class Server:
@@ -130,7 +130,7 @@ class Server:
 
     def _GetSweep(self, given: dict[str, Any]) -> dict[str, Any]:
         name = given.get("sweepName") or given.get("name") or given.get("sweep")
-        return {"project": {"sweep": self._sweep(name)}}
+        return {"project": {"sweep": self._sweep(name) if name in self.sweeps else None}}
 
     _GetSweepLegacy = _GetSweep
 
@@ -230,7 +230,8 @@ class Server:
         self.views.append(given)
         view = {"id": "dmlldzox", "name": given.get("name"), "displayName": given.get("displayName"),
                 "type": given.get("type"), "spec": given.get("spec"), "description": given.get("description"),
-                "project": PROJECT, "user": WHO, "createdAt": "", "updatedAt": ""}  # fmt: skip
+                "project": PROJECT, "user": WHO, "createdAt": PROJECT["createdAt"],
+                "updatedAt": PROJECT["createdAt"]}  # fmt: skip
         return {"upsertView": {"view": view, "inserted": True}}
 
 

@@ -61,6 +61,7 @@ def test_a_run_leaves_its_shares_and_evaluates_both_ways(tmp_path):
             assert sum(float(row[f"{what}/{kind}"]) for kind in ("instance", "layer", "batch")) == pytest.approx(1)
     assert float(rows[-1]["mean/batch"]) != pytest.approx(1 / 3, abs=1e-6)  # they are learned
     assert (folder / "figures" / "norm_ratios.png").stat().st_size > 5000
+    assert entry.metrics["norm/bn1/mean/batch"] == float(next(r for r in rows if r["epoch"] == "2")["mean/batch"])
     values = {}
     for statistics in ("moving_average", "batch_average"):
         chosen = compose("evaluate", [f"run={entry.id}", f"paths.runs_dir={tmp_path}", f"norm_statistics={statistics}"])

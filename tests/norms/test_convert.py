@@ -1,6 +1,7 @@
 """Swapping normalisation layers: what carries over, what is refused, and that the new layers are those of torch."""
 
 import copy
+from functools import partial
 
 import pytest
 import timm
@@ -78,7 +79,9 @@ def test_group_layer_and_instance_are_torchs():
         torch.testing.assert_close(layer(x), expected)
 
 
-@pytest.mark.parametrize("kind", [LayerNorm, GroupNorm, SyncBatchNorm, nn.BatchNorm2d])
+@pytest.mark.parametrize(
+    "kind", [LayerNorm, GroupNorm, SyncBatchNorm, nn.BatchNorm2d, partial(nn.InstanceNorm2d, affine=True)]
+)
 def test_finite_differences(kind):
     layer = kind(4).double()
     x = torch.randn(3, 4, 3, 2, dtype=torch.float64, requires_grad=True)
@@ -192,3 +195,29 @@ def test_networks_of_timm_take_every_norm(name):
         made = convert(timm.create_model(name, num_classes=3), word, **options)
         assert made(torch.randn(2, 3, 64, 64)).isfinite().all(), word
         assert word in ("batch",) or not any(type(m) is nn.BatchNorm2d for m in made.modules() if is_norm(m))
+
+
+def test_a_fused_activation_survives_a_second_conversion():
+    parent, x = nn.Sequential(BatchNormAct2d(4, act_layer=nn.SiLU)), torch.randn(2, 4, 3, 3)
+    expected = copy.deepcopy(parent)(x)
+    convert(parent, "batch")
+    SyncNorms().apply(parent)  # norm=batch trainer.sync_batchnorm=true
+    assert type(parent[0]) is SyncBatchNorm
+    torch.testing.assert_close(parent(x), expected)
+
+
+def test_layers_without_scale_stay_in_their_type_and_ranks_in_their_group():
+    converted = convert(nn.BatchNorm2d(4, affine=False).double(), "sync_batch")
+    assert converted.running_var.dtype == torch.float64
+    assert convert(nn.BatchNorm2d(4, affine=False, device="meta"), "switchable").running_var.is_meta
+    group = object()
+    assert convert(SyncBatchNorm(4, process_group=group), "sync_batch").process_group is group
+
+
+def test_convolutions_stay_shared_and_frozen():
+    shared = nn.Conv2d(4, 4, 3).requires_grad_(False)
+    parent = convert(nn.ModuleDict({"a": shared, "norm": nn.BatchNorm2d(4), "b": shared}), "mabn", B=2)
+    assert type(parent["a"]) is CenConv2d
+    assert parent["a"] is parent["b"]
+    assert parent["a"].weight is shared.weight
+    assert not parent["a"].weight.requires_grad

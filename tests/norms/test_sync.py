@@ -108,15 +108,19 @@ def test_one_number_per_channel_gives_the_shift_and_no_nan(ranks):
         torch.testing.assert_close(variance, torch.full((2,), 0.9))
 
 
-def counted(rank, kind):
+def counted_calls(function):
     calls = []
     original = dist.all_reduce
     dist.all_reduce = lambda tensor, **options: (calls.append(tensor.numel()), original(tensor, **options))[1]
     try:
-        results(layer(kind, torch.float32), *batch(4, 3, torch.float32, 0.0))
+        function()
     finally:
         dist.all_reduce = original
     return calls
+
+
+def counted(rank, kind):
+    return counted_calls(lambda: results(layer(kind, torch.float32), *batch(4, 3, torch.float32, 0.0)))
 
 
 @pytest.mark.parametrize("size", [2, 4])
@@ -247,3 +251,12 @@ def test_fused_activations_survive():
     assert torch.equal(before, after)
     assert list(network.state_dict()) == keys
     assert sum(isinstance(m, SyncBatchNorm) for m in network.modules()) == 49
+
+
+def evaluated(rank):
+    norm = SyncBatchNorm(2, track_running_stats=False).eval()
+    return counted_calls(lambda: norm(torch.randn(3, 2, 2, 2)))
+
+
+def test_evaluation_waits_for_no_other_rank(ranks):
+    assert ranks.run(2, evaluated) == [[], []]

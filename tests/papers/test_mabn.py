@@ -4,9 +4,13 @@ import copy
 import math
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
+from paperzoo import cards
+from paperzoo.config import compose
 from paperzoo.papers.mabn import CenConv2d, MABN2d
 
 C, B = 3, 2
@@ -111,3 +115,36 @@ def test_kernels_are_centralised(groups):
     torch.testing.assert_close(conv(x), F.conv2d(x, kernels, conv.bias, 2, 1, groups=groups))
     assert {k: tuple(v.shape) for k, v in conv.state_dict().items()} == {"weight": (6, 4 // groups, 3, 2), "bias": (6,)}
     assert CenConv2d(3, 4).bias is None
+
+
+def test_no_images_leave_no_statistics_and_a_gradient_of_zero():
+    layer = MABN2d(C, B, 4)
+    layer(torch.randn(B, C, 2, 3))
+    before = copy.deepcopy(layer.state_dict())
+    x = torch.randn(0, C, 2, 3, requires_grad=True)
+    layer(x).sum().backward()
+    assert all(torch.equal(value, before[key]) for key, value in layer.state_dict().items())
+    assert x.grad.shape == x.shape
+    assert not layer.weight.grad.any()
+
+
+def test_a_recomputed_layer_renormalises_as_it_did():
+    results = []
+    for recomputed in (False, True):
+        torch.manual_seed(0)
+        layer = MABN2d(C, B, 4, warmup_iters=2).double()
+        layer.iters.fill_(2000)  # past the iterations without renormalisation
+        for spread in (1, 2, 3):
+            x = (torch.randn(B, C, 2, 3, dtype=torch.float64) * spread).requires_grad_()
+            y = checkpoint(layer, x, use_reentrant=False) if recomputed else layer(x)
+            y.square().sum().backward()
+        results.append([x.grad, layer.weight.grad, *layer.state_dict().values()])
+    for plain, again in zip(*results, strict=True):
+        assert torch.equal(plain, again)
+
+
+def test_the_claims_compare_with_batch_normalisation_over_plain_kernels():
+    for claim in cards.load("mabn").claims:
+        config = compose("train", claim.scaled_test.baseline.split())
+        kinds = {type(module) for module in timm.create_model(config.model.network).modules()}
+        assert CenConv2d not in kinds  # norm=batch alone leaves those of model=mabn

@@ -1,4 +1,4 @@
-"""The small networks: one skeleton, five blocks, each against an independent reference."""
+"""The small networks: one skeleton, six blocks, each against an independent reference."""
 
 import copy
 
@@ -12,10 +12,12 @@ import paperzoo.papers.res2net
 import paperzoo.papers.resnet
 import paperzoo.papers.resnext
 import paperzoo.papers.scnet
-import paperzoo.papers.senet  # noqa: F401 (these register the networks)
+import paperzoo.papers.senet
+import paperzoo.papers.strip_pooling  # noqa: F401 (these register the networks)
 from paperzoo.errors import UserError
 
-BLOCKS = ("resnet", "scnet", "resnext", "res2net", "senet")  # papers whose small network differs by its block
+# Papers whose small network differs by its block.
+BLOCKS = ("resnet", "scnet", "resnext", "res2net", "senet", "strip_pooling")
 NAMES = tuple(f"{slug}_small" for slug in BLOCKS)
 
 

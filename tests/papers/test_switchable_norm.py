@@ -161,3 +161,11 @@ def test_half_precision_and_wrong_shapes():
     torch.testing.assert_close(y.float(), SwitchNorm2d(4)(x), atol=0.05, rtol=0.05)
     with pytest.raises(ValueError, match=r"SwitchNorm2d takes \(N, 4, H, W\), got \(2, 5, 6, 6\)"):
         layer(torch.randn(2, 5, 6, 6))
+
+
+def test_no_images_leave_the_running_statistics_alone():
+    layer, _ = drawn(SwitchNorm2d)
+    layer.running_mean.fill_(1)
+    layer(torch.randn(0, 4, 5, 2, dtype=torch.float64, requires_grad=True)).sum().backward()
+    assert torch.equal(layer.running_mean, torch.ones(1, 4, 1))
+    assert all(not p.grad.any() for p in layer.parameters())

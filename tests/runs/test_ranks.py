@@ -4,6 +4,7 @@ import csv
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from hydra import initialize_config_dir
 
 from paperzoo.config import compose
 from paperzoo.config.messages import CONF
+from paperzoo.dry_run import show
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, random_state, record
 from paperzoo.tasks.distributed import weight_of_rank
@@ -111,6 +113,23 @@ def test_a_rank_that_dies_ends_all_with_a_line_that_names_it(victim, tmp_path):
         (path,) = tmp_path.glob("*/*/*/run.json")
         entry = record.read(path.parent)
         assert (entry.status, entry.failure.kind) == ("failed", "RankLost")
+
+
+def test_a_rank_that_dies_before_it_has_met_the_others_is_named_too(tmp_path):
+    main = started([*WORDS, "logger=none"], tmp_path)
+    child = None
+    while child is None:  # other children are git's
+        assert main.poll() is None, main.communicate()[0]
+        time.sleep(0.05)
+        with suppress(psutil.Error):
+            children = psutil.Process(main.pid).children()
+            child = next((process for process in children if process.environ().get("LOCAL_RANK") == "1"), None)
+    child.kill()
+    output = main.communicate(timeout=30)[0]
+    assert main.returncode == 1
+    assert f"error: rank 1 (process {child.pid} on " in output
+    (path,) = tmp_path.glob("*/*/*/run.json")
+    assert record.read(path.parent).failure.kind == "RankLost"
 
 
 HANGING = """
@@ -225,6 +244,15 @@ def test_a_dry_run_says_what_each_rank_would_do_and_starts_nothing(words, tmp_pa
     assert sum("seed 0, rank" in line for line in output.splitlines()) == ranks
     assert ("torchrun --nnodes=2 --nproc-per-node=8" in output) == (ranks == 16)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("words", "which"), [
+    ("model=sync_batch_norm", "over all ranks"), ("model=sync_batch_norm norm=group", "of each rank"),
+    ("model=resnet trainer.sync_batchnorm=true", "over all ranks"), ("model=resnet", "of each rank"),
+    ("model=resnet norm=layer trainer.sync_batchnorm=true", "of each rank")])  # fmt: skip
+def test_a_dry_run_says_whose_statistics_normalise(words, which, capsys):
+    show(compose("train", [*words.split(), "trainer=ddp_cpu"]))
+    assert f"normalisation: {which}" in capsys.readouterr().out
 
 
 def test_slurm_jobs_compose():

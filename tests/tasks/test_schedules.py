@@ -49,3 +49,15 @@ def test_step_drops_at_the_milestone_itself_and_counts_from_the_start():
 
 def test_constant_stays():
     assert rates(schedules.constant(total_steps=5, steps_per_epoch=1), 5) == [1.0] * 5
+
+
+def test_poly_equals_torch():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=15, power=0.9)
+    expected = []
+    for _ in range(20):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    got = rates(schedules.poly(total_steps=15, steps_per_epoch=5, power=0.9), 20)
+    assert got == pytest.approx(expected, abs=1e-12)

@@ -18,10 +18,13 @@ TAKES: dict[str, dict[str | None, set[str]]] = {
         "paperzoo.tasks.schedules.constant": set(),
         "paperzoo.tasks.schedules.cosine": {"final"},
         "paperzoo.tasks.schedules.step": {"milestones", "gamma"},
+        "paperzoo.tasks.schedules.poly": {"power"},
     },
     "data": {
         "paperzoo.data.sources.mnist5k": set(),
         "paperzoo.data.sources.image_folder": {"root"},
+        "paperzoo.data.maps.digit_maps": set(),
+        "paperzoo.data.maps.coco_stuff": set(),
         "paperzoo.data.sources.huggingface": {
             "path", "hub", "image_column", "label_column", "train_split", "test_split", "streaming",
         },
@@ -47,7 +50,7 @@ TAKES: dict[str, dict[str | None, set[str]]] = {
 }  # fmt: skip
 SPECIAL = {
     "optimizer": ("momentum", "nesterov", "betas", "eps"),
-    "scheduler": ("final", "milestones", "gamma"),
+    "scheduler": ("final", "milestones", "gamma", "power"),
     "data": ("root", "path", "hub", "image_column", "label_column", "train_split", "test_split", "streaming"),
     "norm": (
         "convolution",
@@ -127,6 +130,26 @@ def _model(config: Config) -> None:
             )
     if model.checkpoint and not Path(model.checkpoint).is_file():
         raise UserError(f"model.checkpoint={model.checkpoint}: there is no such file")
+
+
+def _task(config: Config) -> None:
+    """The model does what the data asks for."""
+    data, model = config.data, config.model
+    maps = data.target.startswith("paperzoo.data.maps.")
+    if data.target.startswith("paperzoo.data.") and maps != (data.task == "segmentation"):
+        raise UserError(f"data.task={data.task}: data={data.name} has {'maps' if maps else 'no maps'}; leave it away")
+    if not maps:
+        return
+    if model.name in cards.slugs() and "segmentation" not in cards.load(model.name).kinds:
+        able = [slug for slug in cards.slugs() if "segmentation" in cards.load(slug).kinds]
+        raise UserError(
+            f"model={model.name} with data={data.name}: it labels images, this data labels pixels; use "
+            f"model={' or '.join(able)}"
+        )
+    if config.mix.target:
+        raise UserError(f"mix={config.mix.name} with data={data.name}: mixes images of one label each; use mix=none")
+    if data.augment.resized_crop:
+        raise UserError(f"data.augment.resized_crop=true with data={data.name}: maps cannot be; use crop_padding")
 
 
 def _data(config: Config) -> None:
@@ -311,4 +334,14 @@ def _has_gpu(config: Config) -> bool:
     return torch.cuda.is_available()
 
 
-CHECKS: tuple[Callable[[Config], None], ...] = (_model, _keys, _data, _optimizer, _scheduler, _trainer, _paths, _gpus)
+CHECKS: tuple[Callable[[Config], None], ...] = (
+    _model,
+    _keys,
+    _task,
+    _data,
+    _optimizer,
+    _scheduler,
+    _trainer,
+    _paths,
+    _gpus,
+)

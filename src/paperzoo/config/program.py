@@ -163,9 +163,10 @@ def _check_all(config_name: str, overrides: Sequence[str]) -> None:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    if any(text.lstrip("+").startswith("hydra") for text in overrides):
+    if any(text.lstrip("+").startswith(("hydra/launcher", "hydra/sweeper")) for text in overrides):
         return
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    ours = [text for text in overrides if not text.lstrip("+").startswith("hydra")]  # where a sweep lies changes no run
+    parsed = OverridesParser.create().parse_overrides(ours)
     for job in BasicSweeper.split_arguments(parsed, None)[0]:
         config = loading.compose(config_name, job)
         trainer = getattr(config, "trainer", None)

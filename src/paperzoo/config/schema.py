@@ -48,8 +48,9 @@ class Augment(Node):
 
 
 class Data(Choice):
-    """An image classification data set and how batches are made of it."""
+    """A data set of images and how batches are made of it."""
 
+    task: Literal["classification", "segmentation"] = "classification"  # a label for an image, or for every pixel
     batch_size: Positive  # per rank
     eval_batch_size: Positive
     image_size: Positive | None = None  # resize to this many pixels; None keeps the data set's own size
@@ -130,6 +131,7 @@ class Scheduler(Choice):
     final: Fraction | None = None  # cosine: the factor at the end
     milestones: list[Annotated[float, Field(gt=0)]] | None = None  # step: epochs
     gamma: Annotated[float, Field(gt=0, le=1)] | None = None  # step: factor at each milestone
+    power: Annotated[float, Field(gt=0)] | None = None  # poly
 
 
 class Trainer(Node):

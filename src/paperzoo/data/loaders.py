@@ -114,7 +114,10 @@ class Decoded(Dataset[tuple[Tensor, int, int] | str]):
         row = int(self.rows[index])
         where = self.split.where(row)
         try:
-            return self.decoder(self.split.read(row), where, epoch, index), int(self.split.labels[row]), index
+            pixels = self.decoder(self.split.read(row), where, epoch, index)
+            if self.split.planes:
+                pixels = torch.from_numpy(self.split.labelled(row, pixels.numpy()))
+            return pixels, int(self.split.labels[row]), index
         except CorruptImage as error:
             return refusal(where, error)
         except RunError as error:

@@ -21,7 +21,17 @@ from paperzoo.data import splits
 from paperzoo.data.augment import Normalise, crop_and_flip
 from paperzoo.data.fingerprint import WHOLE, digest_of_images, fingerprint
 from paperzoo.data.images import CorruptImage, channels, channels_of_header, open_image, to_pixels
-from paperzoo.data.loaders import Decoded, Decoder, DecodingLoader, Loader, MemoryLoader, StreamLoader, refusal
+from paperzoo.data.loaders import (
+    Decoded,
+    Decoder,
+    DecodingLoader,
+    Loader,
+    MemoryLoader,
+    StreamLoader,
+    collate,
+    refusal,
+)
+from paperzoo.data.maps import Mapped, take_apart
 from paperzoo.data.order import Order
 from paperzoo.data.sources import Source, Split
 from paperzoo.errors import RunError, UserError
@@ -119,6 +129,9 @@ class ImageData(L.LightningDataModule):
         for name, part in self.parts.items():
             stored = (part.split.stored(int(row)) for row in part.rows)
             content += [name, part.labels, digest_of_images(stored, whole=whole)]
+            if isinstance(part.split, Mapped):
+                maps = (part.split.maps.stored(int(row)) for row in part.rows)
+                content.append(digest_of_images(maps, whole=whole))
         if self.source.stream:
             content += [self._held_out_of_stream, self.source.version()]
         return fingerprint(content)
@@ -132,10 +145,19 @@ class ImageData(L.LightningDataModule):
         return f"{self.config.name} ({counts}; {size}, {self.num_classes} classes, {kept})"
 
     def tensors(self, name: str) -> tuple[Tensor, Tensor]:
-        """A split in memory: images (N, C, H, W) uint8 and labels (N,)."""
+        """A split in memory: images (N, C, H, W) uint8, maps among their planes, and labels (N,)."""
         part = self.parts[name]
         assert part.images is not None
         return torch.from_numpy(part.images), torch.from_numpy(part.labels)
+
+    def examples(self, count: int) -> Tensor:
+        """Images (N, C, H, W) uint8 of the test split with their maps, evenly spaced."""
+        loader = self.test_dataloader()
+        rows = np.unique(np.linspace(0, self.sizes["test"] - 1, count).astype(int)).tolist()
+        if isinstance(loader, MemoryLoader):
+            return loader.images[rows]
+        assert isinstance(loader, DecodingLoader)
+        return collate([loader.loader.dataset[0, row] for row in rows])[0]
 
     # loaders
 
@@ -175,10 +197,15 @@ class ImageData(L.LightningDataModule):
         return self._loader("test", self.config.eval_batch_size, train=False)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> tuple[Tensor, Tensor]:
-        """On the device: augment (in training) and normalise. Gives images (B, C, H, W) float, labels (B,)."""
+        """On the device: augment (in training) and normalise.
+
+        Gives images (B, C, H, W) float and labels (B,), or (B, H, W) where images have maps.
+        """
         images, labels, uniform = batch
         if uniform is not None:
             images = crop_and_flip(images, uniform, self.config.augment)
+        if self.source.train.planes:
+            images, labels = take_apart(images)
         return self._normalise(images), labels
 
     @cached_property
@@ -346,12 +373,13 @@ class ImageData(L.LightningDataModule):
 
     def _decode(self, name: str, part: Part) -> None:
         """Decode a split once, with as many threads as there are cores."""
-        images = np.empty((len(part), self.in_chans, self.image_size, self.image_size), dtype=np.uint8)
+        planes = self.in_chans + part.split.planes
+        images = np.empty((len(part), planes, self.image_size, self.image_size), dtype=np.uint8)
         good = np.ones(len(part), dtype=bool)
 
         def decode(first: int) -> None:
             for place in range(first, min(first + CHUNK, len(part))):
-                pixels = self._pixels_or_none(*self._raw(part, place))
+                pixels = self._planes_or_none(part, place)
                 good[place] = pixels is not None
                 if pixels is not None:
                     images[place] = pixels
@@ -361,6 +389,16 @@ class ImageData(L.LightningDataModule):
                 pass
         self._left_out[name] = int((~good).sum())
         part.rows, part.images = (part.rows, images) if good.all() else (part.rows[good], images[good])
+
+    def _planes_or_none(self, part: Part, place: int) -> np.ndarray | None:
+        """Pixels and map, or None for an image that is to be skipped."""
+        raw, where = self._raw(part, place)
+        pixels = self._pixels_or_none(raw, where)
+        try:
+            return None if pixels is None else part.split.labelled(int(part.rows[place]), pixels)
+        except CorruptImage as error:
+            self._refuse_unless_skipped(where, error)
+            return None
 
     def _raw(self, part: Part, place: int) -> tuple[Any, str]:
         row = int(part.rows[place])
@@ -424,7 +462,7 @@ class ImageData(L.LightningDataModule):
         arrays: Iterable[np.ndarray] = [images] if images is not None else self._sample()
         counts = np.zeros((self.in_chans, 256), dtype=np.int64)  # exact, and no pass in floats
         for array in arrays:
-            counts += _histogram(array)
+            counts += _histogram(array[:, : self.in_chans])
         values = np.arange(256) / 255
         total = counts.sum(axis=1)
         mean = (counts @ values) / total

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 
@@ -40,6 +40,11 @@ class Split(ABC):
     """Images that are read one by one, their labels (N,) int64, and how each is named in a message."""
 
     labels: np.ndarray
+    planes: ClassVar[int] = 0  # beside the image's channels: a map of labels is one
+
+    def labelled(self, row: int, pixels: np.ndarray) -> np.ndarray:
+        """An image's pixels (C, H, W) with its further planes."""
+        return pixels
 
     @abstractmethod
     def read(self, row: int) -> Raw:

@@ -133,12 +133,17 @@ def _replace(name: str, old: Any, norm: Factory, options: dict[str, Any], forget
         inherited["affine"] = affine
     if isinstance(old, _BatchNorm) and isinstance(factory, type) and issubclass(factory, _BatchNorm):
         inherited |= {"momentum": old.momentum, "track_running_stats": old.track_running_stats}
+    if "process_group" in takes and hasattr(old, "process_group"):
+        inherited["process_group"] = old.process_group
     new = factory(channels(old) if not isinstance(old, FROZEN) else len(old.weight), **inherited | options)
+    like = next((t for t in (*old.parameters(), *old.buffers()) if t.is_floating_point()), None)
+    if like is not None:
+        new.to(device=like.device, dtype=like.dtype)
     if affine != (getattr(new, "weight", None) is not None) and affine:
         raise UserError(f"{name}: {type(old).__name__} has a scale and a shift, {_name(factory)} has no place for them")
     _carry_parameters(old, new)
     _carry_statistics(name, old, new, forget_statistics)
-    if isinstance(old, FUSED):
+    if isinstance(old, FUSED) or _drop_and_activate in old._forward_hooks.values():  # the latter was converted before
         new.drop, new.act = getattr(old, "drop", nn.Identity()), old.act
         new.register_forward_hook(_drop_and_activate)
     return new.train(old.training)
@@ -179,7 +184,6 @@ def _carry_parameters(old: Any, new: Any) -> None:
     for key in ("weight", "bias"):
         before, after = getattr(old, key, None), getattr(new, key, None)
         if before is not None and after is not None:
-            new.to(device=before.device, dtype=before.dtype)
             getattr(new, key).copy_(before.view(after.shape))
             getattr(new, key).requires_grad_(before.requires_grad or isinstance(old, FROZEN))
 
@@ -222,13 +226,15 @@ def _put(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
 def _swap_convolutions(network: nn.Module, convolution: str | Callable[..., nn.Module]) -> nn.Module:
     """Replace plain 2d convolutions, keeping their weights; not those with one weight a kernel, which has no spread."""
     factory = locate(convolution) if isinstance(convolution, str) else convolution
-    for name, old in list(network.named_modules()):
+    made: dict[int, nn.Module] = {}  # a convolution that is used twice stays one
+    for name, old in list(network.named_modules(remove_duplicate=False)):
         if type(old) is nn.Conv2d and old.weight[0].numel() > 1:
-            network = _put(network, name, _convolution_like(name, old, factory))
+            if id(old) not in made:
+                made[id(old)] = _convolution_like(name, old, factory)
+            network = _put(network, name, made[id(old)])
     return network
 
 
-@torch.no_grad()
 def _convolution_like(name: str, old: nn.Conv2d, factory: Callable[..., nn.Module]) -> nn.Module:
     if old.padding_mode != "zeros" or isinstance(old.padding, str):
         raise UserError(f"{name}: a convolution with padding {old.padding_mode}, {old.padding} cannot be replaced")
@@ -236,10 +242,7 @@ def _convolution_like(name: str, old: nn.Conv2d, factory: Callable[..., nn.Modul
         old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation, old.groups,
         bias=old.bias is not None,
     )  # fmt: skip
-    new.to(device=old.weight.device, dtype=old.weight.dtype)
-    new.weight.copy_(old.weight)
-    if old.bias is not None:
-        new.bias.copy_(old.bias)
+    new.weight, new.bias = old.weight, old.bias  # the same parameters: where they lie, and whether they train
     return new.train(old.training)
 
 

@@ -35,7 +35,6 @@ class NormRatios(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Add the epoch's rows and write the file anew."""
-        told: dict[str, float] = {}
         for name, layer in layers_with_ratios(pl_module.network).items():
             shares = {
                 f"{what}/{kind}": pair[place]
@@ -43,16 +42,24 @@ class NormRatios(L.Callback):
                 for place, what in enumerate(("mean", "variance"))
             }
             self.rows.append({"epoch": trainer.current_epoch + 1, "layer": name} | shares)
-            told |= {f"norm/{name}/{key}": share for key, share in shares.items()}
         if self.folder is None:
             return
         self._write(self.folder / FILE)
         if self.tell:
-            self.tell(told, trainer.global_step)
+            self.tell(self.shares(), trainer.global_step)
 
     def last(self) -> list[Row]:
         """The rows of the newest epoch."""
         return [row for row in self.rows if row["epoch"] == self.rows[-1]["epoch"]]
+
+    def shares(self) -> dict[str, float]:
+        """The newest epoch's shares: ``norm/<layer>/<mean or variance>/<kind>``."""
+        return {
+            f"norm/{row['layer']}/{key}": share
+            for row in self.last()
+            for key, share in row.items()
+            if key not in ("epoch", "layer")
+        }
 
     def _write(self, path: Path) -> None:
         text = io.StringIO()

@@ -171,10 +171,11 @@ class SyncBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape and type."""
         self._check_input_dim(x)
-        if not self.training and self.running_mean is not None:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        if not self.training:  # without running statistics by those of this rank: ranks evaluate at their own pace
+            own = self.running_mean is None
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, own, 0.0, self.eps)
         y, m, v, n = _Normalise.apply(x, self.weight, self.bias, self.eps, self.process_group)
-        if self.training and self.track_running_stats and not is_recomputed():
+        if self.track_running_stats and not is_recomputed():
             self._track(m, v * n / (n - 1).clamp_min(1), n)
         return y
 

@@ -122,8 +122,6 @@ def _is_finite(module: nn.Module) -> bool:
 class Best(L.Callback):
     """Keeps the weights that are best on validation (the first of equals). The test split is never looked at."""
 
-    MONITOR = "top1"
-
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.value = float("-inf")
@@ -132,7 +130,7 @@ class Best(L.Callback):
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Save if better."""
-        value = from_rank_zero(pl_module.results.get("val", {}).get(self.MONITOR, float("-inf")))
+        value = from_rank_zero(pl_module.results.get("val", {}).get(pl_module.headline, float("-inf")))
         if value > self.value:
             self.value, self.epoch, self.step = value, trainer.current_epoch + 1, trainer.global_step
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)

@@ -38,7 +38,7 @@ class History(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Show the table's header, and the rows that a resumed run has already."""
-        self.display.start(trainer.max_epochs or 1)
+        self.display.start(trainer.max_epochs or 1, pl_module.headline)
         for row in self.epochs:
             self.display.epoch(row)
         self.mark = time.perf_counter()

@@ -33,6 +33,11 @@ def determining(config: Config) -> dict[str, Any]:
     if published and Path(published).is_file():
         with Path(published).open("rb") as file:
             whole["model"]["checkpoint"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return without_places(whole)
+
+
+def without_places(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as plain data, without what a result does not depend on."""
     return {
         key: {k: v for k, v in value.items() if k not in OUTSIDE.get(key, ())} if isinstance(value, Mapping) else value
         for key, value in whole.items()

@@ -10,6 +10,8 @@ from paperzoo.errors import UserError
 from paperzoo.runs import folders, record
 from paperzoo.runs.record import Record
 
+HEADLINES = ("test/top1", "test/miou")  # of classification and of segmentation
+
 
 def show(runs_dir: Path, *, model: str | None, status: str | None, limit: int) -> None:
     """Print a table of runs; records that cannot be read are named below it, and the rest stands."""
@@ -39,7 +41,7 @@ def _wanted(entry: Record, model: str | None, status: str | None) -> bool:
 
 def _table(entries: list[Record]) -> Table:
     table = Table("run", "status", "model", "data", box=None, header_style="bold")
-    for name in ("seed", "epochs", "test top-1", "best", "time"):
+    for name in ("seed", "epochs", "test", "best", "time"):
         table.add_column(name, justify="right")
     table.add_column("started")
     for entry in entries:
@@ -51,7 +53,8 @@ def _cells(entry: Record) -> Iterator[str]:
     yield from (entry.id, entry.observed_status(), entry.config["model"]["name"], entry.data.name, str(entry.seed))
     yield f"{len(entry.epochs)}/{entry.config['trainer']['max_epochs']}"
     for weights in ("last", "best"):
-        value = entry.results[weights].metrics.get("test/top1") if weights in entry.results else None
+        metrics = entry.results[weights].metrics if weights in entry.results else {}
+        value = next((metrics[name] for name in HEADLINES if name in metrics), None)
         yield "" if value is None else f"{100 * value:.2f} %"
     yield f"{entry.wall_seconds:.0f} s"
     yield entry.started[:19].replace("T", " ")

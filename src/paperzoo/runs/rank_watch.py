@@ -20,10 +20,11 @@ from paperzoo.tasks.distributed import gather
 INTERVAL = 1.0  # seconds between two looks
 SILENCE = 20.0  # seconds without a heartbeat from another host
 GRACE = 5.0  # seconds for this rank's own error to come up, which then tells the story
+STARTER = "PAPERZOO_STARTER"  # environment variable: the process that started the ranks of this machine
 
 
 class RankWatch(L.Callback):
-    """A thread that looks after the other ranks while this one trains and tests.
+    """A thread that looks after the other ranks: those on this machine from their start, all from when they have met.
 
     Args:
         on_loss: is told the line if this rank hangs, before the process ends.
@@ -34,26 +35,36 @@ class RankWatch(L.Callback):
         self.peers: dict[int, tuple[str, int]] = {}  # host and process of every other rank
         self.beats: dict[int, tuple[int, float]] = {}  # of ranks on other hosts: the count, and when it changed
         self.stopped = threading.Event()
+        self.launcher: Any = None  # Lightning's, with the processes that it starts
 
-    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Learn where the others are, and begin to look."""
+    def begin(self, trainer: L.Trainer) -> None:
+        """Begin to look: at the ranks that this one is to start, or at the one that started it."""
         if trainer.world_size == 1:
             return
-        me = (socket.gethostname(), os.getpid())
-        self.peers = {rank: place for rank, place in enumerate(gather(me)) if rank != trainer.global_rank}
-        self.host, self.rank = me[0], trainer.global_rank
-        _take_over_from_lightning()
+        trainer.callbacks.append(self)  # type: ignore[attr-defined]
+        self.host, self.rank = socket.gethostname(), trainer.global_rank
+        self.launcher = trainer.strategy.launcher
+        if trainer.local_rank == 0:
+            os.environ[STARTER] = str(os.getpid())
+        elif STARTER in os.environ:
+            self.peers = {self.rank - trainer.local_rank: (self.host, int(os.environ[STARTER]))}
         threading.Thread(target=self._look, name="rank watch", daemon=True).start()
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Learn where the others are."""
+        places = enumerate(gather((self.host, os.getpid())))
+        self.peers = {rank: place for rank, place in places if rank != self.rank}
 
     def stop(self) -> None:
         """Look no more: this rank is ending by itself."""
         self.stopped.set()
+        os.environ.pop(STARTER, None)
 
     def lost(self, seconds: float = 0.0) -> str | None:
         """The line about a rank that died, waiting so long for one to be seen; None if all live."""
         until = time.monotonic() + seconds
-        while self.peers:
-            for rank, (host, pid) in self.peers.items():
+        while others := self._started() | self.peers:
+            for rank, (host, pid) in others.items():
                 if self._is_dead(rank, host, pid):
                     return f"rank {rank} (process {pid} on {host}) died, so that all ranks end"
             if time.monotonic() >= until:
@@ -61,8 +72,14 @@ class RankWatch(L.Callback):
             time.sleep(0.1)
         return None
 
+    def _started(self) -> dict[int, tuple[str, int]]:
+        """Host and process of the ranks that this one has started."""
+        processes = getattr(self.launcher, "procs", ())
+        return {self.rank + place: (self.host, process.pid) for place, process in enumerate(processes, start=1)}
+
     def _look(self) -> None:
         while not self.stopped.wait(INTERVAL):
+            _take_over_from_lightning()
             line = self.lost()
             if line and not self.stopped.wait(GRACE):
                 print(f"error: {line}; go on with resume=auto", file=sys.stderr, flush=True)

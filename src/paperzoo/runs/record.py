@@ -207,23 +207,34 @@ def read(folder: Path) -> Record:
     """
     path = folder / FILE
     try:
-        content = json.loads(path.read_bytes())
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such record; `python src/runs.py` lists the runs") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: damaged, it cannot be read as JSON ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return parse(content, path)
+
+
+def parse(text: str | bytes, place: object) -> Record:
+    """The record that a text of JSON holds.
+
+    Raises:
+        UserError: it is damaged, or of another schema version; the line begins with ``place``.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        raise UserError(f"{place}: damaged, it cannot be read as JSON ({str(error).splitlines()[0]})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version not in READABLE:
         readable = " and ".join(map(str, READABLE))
-        raise UserError(
-            f"{path}: schema version {version!r}, this Paperzoo reads {readable}; use the version it is from"
-        )
+        raise UserError(f"{place}: schema version {version!r}, this Paperzoo reads {readable}; use the one it is from")
     try:
         return Record.model_validate(content | {"schema_version": SCHEMA})  # as which it is written again
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: damaged, {place or 'record'}: {first['msg']}") from None
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{place}: damaged, {where or 'record'}: {first['msg']}") from None
 
 
 def write(folder: Path, record: Record) -> None:

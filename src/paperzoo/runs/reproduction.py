@@ -18,8 +18,13 @@ BIT_BY_BIT = ("torch", "numpy", "torchvision", "timm", "pytorch-lightning", "pil
 
 
 def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
-    """Run a record again; 0 if every metric is equal (or within the tolerance where the platform differs), else 1."""
+    """Run a recorded run again; 0 if every metric is equal (or within the tolerance elsewhere), else 1."""
     expected = record.read(folders.find(Path(runs_dir), run))
+    return again(expected, Paths(runs_dir=runs_dir, data_dir=data_dir), tolerance)
+
+
+def again(expected: Record, paths: Paths, tolerance: float | None) -> int:
+    """Run a record again; 0 if every metric is equal (or within the tolerance where the platform differs), else 1."""
     if expected.status != "finished":
         raise UserError(f"{expected.id}: it is {expected.observed_status()}; only a finished run can be reproduced")
     from paperzoo.runs.provenance import hardware, versions
@@ -27,7 +32,7 @@ def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -
 
     display = Display()
     display.line(f"reproducing {expected.id}: {' '.join(expected.command)}")
-    got = train(as_recorded(expected, Paths(runs_dir=runs_dir, data_dir=data_dir)))
+    got = train(as_recorded(expected, paths))
     if got is None:  # a rank other than 0
         return 0
     differences = list(_circumstances(expected, versions(), hardware(), got))

@@ -1,7 +1,8 @@
 """Image classification: what every classifying paper's module shares."""
 
 from abc import abstractmethod
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytorch_lightning as L
 import torch
@@ -13,6 +14,7 @@ from torchmetrics.classification import (
     MulticlassConfusionMatrix,
 )
 
+from paperzoo import pictures
 from paperzoo.config import build
 from paperzoo.config.building import locate
 from paperzoo.config.schema import Loss, Mix, Norm, Optimizer, Scheduler
@@ -39,6 +41,8 @@ class Classification(L.LightningModule):
         channels_last: memory format of images and kernels.
         window: steps between two readings of the training metrics.
     """
+
+    headline: ClassVar[str] = "top1"  # the metric that chooses the best weights and is shown
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class Classification(L.LightningModule):
         chosen = Mix.model_validate(mix)
         self.mix = build(chosen, num_classes=num_classes) if chosen.target else None
         self.losses = MeanMetric(nan_strategy="disable")  # else NaNs would be left out of the mean
-        self.scores = _scores(num_classes)
+        self.scores = self.make_scores(num_classes)
         self.results: dict[str, dict[str, float]] = {}  # of the last pass over each split
         self.confusion: Tensor | None = None  # (K, K) of the last pass: rows are the truth
         self.running: Running | None = None
@@ -89,7 +93,7 @@ class Classification(L.LightningModule):
 
     def on_train_start(self) -> None:
         """Make the running metrics, and go on with a resumed run's."""
-        self.running = Running(self.hparams["window"], self.hparams["num_classes"], self.device)
+        self.running = self.make_running()
         if self._running_state is not None:
             self.running.load_state_dict(self._running_state)
         for name, value in self._buffer_state.items():
@@ -104,9 +108,17 @@ class Classification(L.LightningModule):
         logits, loss = self.logits_and_loss(images, targets)
         assert self.running is not None
         self.running.update(loss, logits, labels)
-        if ranks() > 1 and not self.trainer.datamodule.equal_batches:  # type: ignore[attr-defined]
-            loss = loss * weight_of_rank(len(labels), self.device)
+        if ranks() > 1 and (size := self.size_of_batch(labels)) is not None:
+            loss = loss * weight_of_rank(size, self.device)
         return loss
+
+    def make_running(self) -> Running:
+        """The training metrics."""
+        return Running(self.hparams["window"], self.hparams["num_classes"], self.device)
+
+    def size_of_batch(self, labels: Tensor) -> int | None:
+        """What this rank's loss is a mean of; None where it is as many on every rank."""
+        return None if self.trainer.datamodule.equal_batches else len(labels)  # type: ignore[attr-defined]
 
     def logits_and_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, K), and the batch's mean loss; a paper whose network has more heads adds their losses here."""
@@ -170,9 +182,22 @@ class Classification(L.LightningModule):
     def _finish(self, split: str) -> None:
         values = self.scores.compute()
         self.confusion = values.pop("confusion").cpu()
-        self.results[split] = {"loss": float(self.losses.compute())} | {k: float(v) for k, v in values.items()}
+        self.results[split] = {"loss": float(self.losses.compute())} | self.metrics_of(values)
         self.losses.reset()
         self.scores.reset()
+
+    def make_scores(self, num_classes: int) -> MetricCollection:
+        """The metrics of a split, a ``confusion`` matrix among them."""
+        return _scores(num_classes)
+
+    def metrics_of(self, values: dict[str, Tensor]) -> dict[str, float]:
+        """What is recorded of the computed metrics; ``confusion`` is there, too."""
+        return {name: float(value) for name, value in values.items()}
+
+    def draw(self, data: Any, folder: Path, title: str) -> None:
+        """The pictures of the last pass over the test split."""
+        assert self.confusion is not None
+        pictures.confusion_matrix(self.confusion, data.class_names, title, folder / "confusion_matrix.png")
 
     # exact state
 

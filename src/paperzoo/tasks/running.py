@@ -35,7 +35,7 @@ class Running:
         self.top = [k for k in TOP if k == 1 or num_classes > k]
         self.window = window
         self.losses = torch.zeros(window, dtype=torch.float64, device=device)
-        self.hits = torch.zeros(self.top[-1], dtype=torch.int64, device=device)  # at each place of the ranking
+        self.hits = torch.zeros(self.places(num_classes), dtype=torch.int64, device=device)
         self.counts: list[int] = []  # images of each step in the window
         self.last_finite: float | None = None
         # On one CPU a look at the loss is free, and stops before the weights are spoilt.
@@ -44,7 +44,26 @@ class Running:
 
     def start_epoch(self) -> None:
         """Begin to average anew."""
-        self.totals = [0.0] * (2 + len(self.top))  # images, loss * images, hits...
+        self.totals = [0.0] * (2 + len(self.sums(self.hits.tolist())))  # images, loss * images, hits...
+
+    # what another task than classification counts instead
+
+    def places(self, num_classes: int) -> int:
+        """How many numbers a batch is counted in: here the hits at each place of the ranking."""
+        return self.top[-1]
+
+    def count(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Those numbers of a batch."""
+        best = logits.topk(self.top[-1], dim=1).indices  # (B, k)
+        return (best == labels[:, None]).sum(0)
+
+    def sums(self, counted: list[int]) -> list[int]:
+        """What is summed over windows and ranks."""
+        return [sum(counted[:k]) for k in self.top]
+
+    def scores(self, sums: list[float], images: float) -> dict[str, float]:
+        """The metrics of such sums."""
+        return {f"top{k}": s / images for k, s in zip(self.top, sums, strict=True)}
 
     @torch.no_grad()
     def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
@@ -56,8 +75,7 @@ class Running:
         if self.looks_at_once:
             self._check([loss.item()], after_step=False)
         self.losses[len(self.counts)] = loss.detach()
-        best = logits.detach().topk(self.top[-1], dim=1).indices  # (B, k)
-        self.hits += (best == labels[:, None]).sum(0)
+        self.hits += self.count(logits.detach(), labels)
         self.counts.append(len(labels))
 
     @property
@@ -71,8 +89,7 @@ class Running:
         Raises:
             NonFiniteLoss: a loss in the window was NaN or infinite, on any rank.
         """
-        losses, at_place = self.losses[: len(self.counts)].tolist(), self.hits.tolist()
-        hits = [sum(at_place[:k]) for k in self.top]
+        losses, hits = self.losses[: len(self.counts)].tolist(), self.sums(self.hits.tolist())
         products = [n * x for n, x in zip(self.counts, losses, strict=True)]
         total = math.fsum(products) if all(map(math.isfinite, products)) else math.nan
         window = sum_over_ranks([float(sum(self.counts)), total, *hits], self.losses.device)
@@ -90,7 +107,7 @@ class Running:
 
     def _means(self, sums: list[float]) -> dict[str, float]:
         images = max(sums[0], 1.0)
-        return {"loss": sums[1] / images} | {f"top{k}": s / images for k, s in zip(self.top, sums[2:], strict=True)}
+        return {"loss": sums[1] / images} | self.scores(sums[2:], images)
 
     def check(self, sound: bool) -> None:
         """Look at the window's losses before their step is taken for good.

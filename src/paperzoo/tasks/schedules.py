@@ -55,6 +55,15 @@ def step(
     return _after_warmup(lambda t: gamma ** bisect_right(edges, t + warmup), warmup, warmup_start)
 
 
+def poly(
+    *, total_steps: int, steps_per_epoch: float, power: float, warmup_epochs: float = 0.0, warmup_start: float = 0.0
+) -> Factor:
+    """From 1 to 0 by ``(1 - t / T) ** power``, with T what remains after the warm-up: scene parsing's schedule."""
+    warmup = round(warmup_epochs * steps_per_epoch)
+    span = max(total_steps - warmup, 1)
+    return _after_warmup(lambda t: (1 - min(t / span, 1.0)) ** power, warmup, warmup_start)
+
+
 def _after_warmup(factor: Factor, warmup: int, start: float) -> Factor:
     """Linear from ``start`` to 1 over ``warmup`` steps (the first step has ``start + (1 - start) / warmup``)."""
 

@@ -113,7 +113,7 @@ class MABN2d(Normalisation):
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> the same shape and type."""
         wide = wide_enough(x)
-        if not self.training:
+        if not self.training or not len(x):  # no images have no statistics: they would be NaN
             scale = _map(self.weight) / (self.running_var + self.eps).sqrt()
             return (wide * scale + _map(self.bias)).to(x.dtype)
         again = is_recomputed()
@@ -121,8 +121,9 @@ class MABN2d(Normalisation):
             self.iters += 1
         with torch.no_grad():
             var = self.average(self.buffer_x2, wide.square().mean(dim=(0, 2, 3)), self.slot, self.averages)
-            r = self._renormalisation(var)
-        y = _Normalise.apply(wide, self.weight, self.bias, self, var, r)
+            if not again:
+                self._r = self._renormalisation(var)  # kept for a recomputation: the running root moves on below
+        y = _Normalise.apply(wide, self.weight, self.bias, self, var, self._r)
         if not again:
             self.running_var.mul_(self.momentum).add_(_map(var).to(self.running_var), alpha=1 - self.momentum)
         return y.to(x.dtype)

@@ -151,8 +151,8 @@ class _SwitchNorm(Normalisation):
         num_features: C.
         eps: added to the mixed variance.
         momentum: the factor by which running statistics are kept (torch's is 1 - momentum).
-        using_moving_average: evaluate with moving averages; else the buffers sum the statistics of the batches
-            (``batch_average.finish`` divides them).
+        using_moving_average: evaluate with moving averages; else the buffers sum the statistics of the batches, and
+            evaluation needs averages in their place (``paperzoo.norms.batch_average``).
         using_bn: mix in batch statistics.
         unbiased: the official code's variances, n / (n - 1) times those of the paper's equations.
         synchronise: batch statistics over all ranks, in one all-reduce.
@@ -216,7 +216,7 @@ class _SwitchNorm(Normalisation):
         kinds.append(_Pooled(own, dim=2, unbiased=unbiased))
         if self.using_bn and self.training:
             kinds.append(_Pooled(own, dim=1, over_ranks=self.synchronise, unbiased=unbiased))
-            if not is_recomputed():
+            if not is_recomputed() and (own.shape[1] or self.synchronise):  # no images, no news
                 self._track(*kinds[-1].moments)
         elif self.using_bn:
             kinds.append(_Running(torch.stack([self.running_mean.view(1, -1), self.running_var.view(1, -1)])))

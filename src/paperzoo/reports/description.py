@@ -1,0 +1,70 @@
+"""``reports/<name>/report.yaml``: what a person says about a report, all of it optional."""
+
+from pathlib import Path
+from typing import Annotated
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from paperzoo import cards
+from paperzoo.config.messages import nearest
+from paperzoo.errors import UserError
+
+FILE = "report.yaml"
+Text = Annotated[str, Field(min_length=1)]
+
+
+class Part(BaseModel):
+    """Unknown keys are refused, and no type is taken for another."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class ClaimPair(Part):
+    """A paper's claim, and the two arms that test it."""
+
+    paper: Text  # slug
+    claim: Text  # id in its card
+    baseline: Text
+    result: Text
+
+
+class Description(Part):
+    """The file, whole."""
+
+    title: Text | None = None  # the sweep's description, or its name
+    question: Text | None = None
+    baseline: Text | None = None  # the first arm
+    claims: list[ClaimPair] = []
+    scale: list[Text] = []  # what this scale can and cannot show
+
+
+def read(path: Path) -> Description:
+    """The description in a file; an empty one where there is no file.
+
+    Raises:
+        UserError: it is no YAML, has an unknown key, or names a paper or a claim that there is not.
+    """
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        description = Description.model_validate(plain)
+    except FileNotFoundError:
+        return Description()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+    except ValidationError as error:
+        raise UserError(f"{path}: {_explain(error)}") from None
+    for tested in description.claims:
+        known = [claim.id for claim in cards.load(tested.paper).claims]
+        if tested.claim not in known:
+            raise UserError(f"{path}: claims: {tested.paper} has no claim {tested.claim}, it has {', '.join(known)}")
+    return description
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "report"
+    if first["type"] != "extra_forbidden":
+        return f"{place}: {first['msg']}"
+    known = list((ClaimPair if first["loc"][0] == "claims" else Description).model_fields)
+    return f"{place}: there is no such key, there are {', '.join(known)}{nearest(str(first['loc'][-1]), known)}"

@@ -1,0 +1,146 @@
+"""``report.md``: the report as text, for a terminal, a pull request, a mail."""
+
+import html
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from paperzoo.reports import wording
+from paperzoo.reports.model import Arm, Comparison, Report
+
+FILE = "report.md"
+ROWS = 100  # of a table; runs.csv has all
+SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
+ALIGN = "-" * 3
+
+
+def write_markdown(report: Report, folder: Path, figures: Sequence[str] = ()) -> Path:
+    """Write the report; ``figures`` are files beside it that it shows."""
+    (folder / FILE).write_text(text(report, figures), encoding="utf-8", newline="\n")
+    return folder / FILE
+
+
+def text(report: Report, figures: Sequence[str] = ()) -> str:
+    """The report as Markdown."""
+    return "\n".join(_lines(report, figures)) + "\n"
+
+
+def _lines(report: Report, figures: Sequence[str]) -> Iterator[str]:
+    yield f"# {_text(report.title)}"
+    if report.question:
+        yield f"\n{_text(report.question)}"
+    yield f"\n**{_text(report.answer)}**"
+    if report.claims:
+        yield from _section("Claims", _claims(report))
+    yield from _section("Arms" if report.comparisons else "Runs", _arms(report))
+    if report.comparisons:
+        yield from _section("Against the baseline", _comparisons(report))
+    if report.importance:
+        shares = ((_text(key), f"{share:.3f}") for key, share in report.importance.items())
+        yield from _section("What mattered", _table(("key", "importance"), shares))
+    if figures:
+        yield from _section("Figures", (f"![{_text(Path(name).stem)}]({name})\n" for name in figures))
+    if report.scale:
+        yield from _section("What this scale can show", _bullets(report.scale))
+    if report.problems:
+        yield from _section("Problems", _bullets(report.problems))
+    yield from _section("Facts", _bullets(f"{name}: {fact}" for name, fact in report.facts.items()))
+    yield from _section("Commands", (f"- {_text(what)}: {_code(line)}" for what, line in report.commands.items()))
+    yield from _section("One run of each arm", (f"- {_text(a.name)}: {_code(a.command)}" for a in _shown(report)))
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    yield f"\n## {title}\n"
+    yield from lines
+
+
+def _claims(report: Report) -> Iterator[str]:
+    rows = (
+        (f"{line.paper} {line.claim}", line.statement, line.reported, line.measured, line.verdict)
+        for line in report.claims
+    )
+    yield from _table(("claim", "statement", "reported", "measured", "verdict"), (map(_text, row) for row in rows))
+
+
+def _arms(report: Report) -> Iterator[str]:
+    headings = ("arm", "n", f"{report.metric}, last epoch", "validation's choice", "parameters", "MACs", "time", "runs")
+    yield from _table(headings, (_arm(report, arm) for arm in _shown(report)))
+    note = f"{report.metric}: mean with 95 % interval over seeds ({'higher' if report.goal == 'maximize' else 'lower'}"
+    yield f"\n{_text(note)} is better)."
+    hidden = len(report.arms) - ROWS
+    if hidden > 0:
+        yield f"\nThe best {ROWS} are shown, {hidden:,} more are in runs.csv."
+
+
+def _shown(report: Report) -> Sequence[Arm]:
+    """All arms of a grid in its order; of many runs of a search the best."""
+    if len(report.arms) <= ROWS:
+        return report.arms
+    sign = -1 if report.goal == "maximize" else 1
+    return sorted(report.arms, key=lambda arm: sign * arm.score.mean if arm.score else float("inf"))[:ROWS]
+
+
+def _arm(report: Report, arm: Arm) -> tuple[str, ...]:
+    cost = {name: interval.mean for name, interval in arm.cost.items()}
+    return (
+        _text(arm.name) + (" (baseline)" if arm.baseline else ""),
+        str(len(arm.scores)),
+        wording.interval(arm.score, report.unit),
+        wording.interval(arm.best_score, report.unit),
+        wording.short(cost.get("parameters")),
+        wording.short(cost.get("macs")),
+        wording.seconds(cost.get("seconds")),
+        ", ".join(f"{count} {status}" for status, count in sorted(arm.counts.items())) or wording.NONE,
+    )
+
+
+def _comparisons(report: Report) -> Iterator[str]:
+    headings = ("arm", "n", "difference", "p (t)", "p (Holm)", "p (sign flips)", "d_z", "would be seen", "P(wins)",
+                "verdict")  # fmt: skip
+    yield from _table(headings, (_comparison(report, line) for line in report.comparisons))
+    baseline = next((arm.name for arm in report.arms if arm.baseline), "the baseline")
+    yield (
+        f"\nDifferences from {_text(baseline)} are paired by seed, with 95 % interval. *would be seen*: the smallest "
+        "difference that this n and spread show with power .8 at alpha .05. *P(wins)*: on a new seed. `better` and "
+        "`worse` need six pairs and Holm's p below .05; three to five pairs show at most a direction."
+    )
+
+
+def _comparison(report: Report, line: Comparison) -> tuple[str, ...]:
+    unit = "points" if report.unit == "%" else report.unit
+    return (
+        _text(line.arm),
+        str(line.n),
+        wording.interval(line.difference, unit, signed=True),
+        wording.probability(line.p),
+        wording.probability(line.p_holm),
+        wording.probability(line.p_sign_flip),
+        wording.number(line.effect_size, signed=True),
+        wording.number(line.detectable),
+        wording.probability(line.probability),
+        wording.verdict(line.verdict),
+    )
+
+
+def _table(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(map(_text, headings))} |"
+    yield f"|{'|'.join(ALIGN for _ in headings)}|"
+    for row in rows:
+        yield f"| {' | '.join(row)} |"
+
+
+def _bullets(lines: Iterable[str]) -> Iterator[str]:
+    return (f"- {_text(line)}" for line in lines)
+
+
+def _text(value: object) -> str:
+    """On one line, and nothing of it markup: names come from configurations."""
+    line = " ".join(wording.printable(str(value)).split())
+    return SPECIAL.sub(r"\\\1", html.escape(line, quote=False))
+
+
+def _code(line: str) -> str:
+    """A command between as many backticks as it needs."""
+    line = " ".join(wording.printable(line).split())
+    ticks = "`" * (1 + max((len(run) for run in re.findall("`+", line)), default=0))
+    return f"{ticks} {line} {ticks}" if "`" in line else f"`{line}`"

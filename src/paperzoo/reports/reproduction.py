@@ -1,0 +1,107 @@
+"""``reproduce.py reports/x``: derive a report again and compare bytes, or run an arm again and compare metrics."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from paperzoo.config.messages import nearest
+from paperzoo.config.schema import Paths
+from paperzoo.errors import UserError
+from paperzoo.reports.page import PAGE, write_index
+from paperzoo.reports.write import RECORDS, derive, inputs, load
+from paperzoo.runs import reproduction
+from paperzoo.verbs import whole_number
+
+SHOWN = 60  # letters of a line that differs
+
+
+def run(path: str, row: str | None, seed: str | None, *, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
+    """What ``reproduce.py`` does with a folder of reports.
+
+    Raises:
+        UserError: it holds no report, or none with such an arm or seed.
+    """
+    if not _reports(Path(path)):
+        raise UserError(f"{path}: neither a run nor a report; a report's folder holds {RECORDS}")
+    if row is None:
+        if seed is not None:
+            raise UserError(f"seed={seed}: goes with row=<arm>")
+        return reproduce(path)
+    number = None if seed is None else whole_number("seed", seed)
+    return rerun(path, row, number, runs_dir=runs_dir, data_dir=data_dir, tolerance=tolerance)
+
+
+def _reports(path: Path) -> list[Path]:
+    if (path / RECORDS).is_file():
+        return [path]
+    return sorted(file.parent for file in path.glob(f"*/{RECORDS}"))
+
+
+def reproduce(path: str) -> int:
+    """Derive a report, or all in a folder and their index, from their records; 0 if not a byte differs, else 1."""
+    folders = _reports(Path(path))
+    differing = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        for folder in folders:
+            into = Path(temporary) / folder.resolve().name
+            count = len(derive(folder, into).files)
+            difference = next(_differences(folder, into), None)
+            differing += difference is not None
+            print(f"NOT re-derived: {difference}" if difference else f"{folder}: {count} files re-derived byte by byte")
+        if folders != [Path(path)]:
+            difference = _difference(Path(path) / PAGE, write_index(Path(temporary)))
+            differing += difference is not None
+            print(f"NOT re-derived: {difference}" if difference else f"{path}/{PAGE}: re-derived byte by byte")
+    return 1 if differing else 0
+
+
+def _differences(folder: Path, derived: Path) -> Iterator[str]:
+    """A line for each file that is not as it is derived, missing, or derived from nothing."""
+    given = {path.name for path in inputs(folder)}
+    names = {path.name for path in derived.iterdir()} | {path.name for path in folder.iterdir() if path.is_file()}
+    for name in sorted(names - given):
+        difference = _difference(folder / name, derived / name)
+        if difference:
+            yield difference
+
+
+def _difference(there: Path, derived: Path) -> str | None:
+    """What differs first between two files."""
+    if not there.is_file():
+        return f"{there} is missing"
+    if not derived.is_file():
+        return f"{there} follows from no record"
+    old, new = there.read_bytes(), derived.read_bytes()
+    if old == new:
+        return None
+    pairs = zip(old.split(b"\n"), new.split(b"\n"), strict=False)
+    number, (left, right) = next(
+        ((number, pair) for number, pair in enumerate(pairs, 1) if pair[0] != pair[1]), (0, (b"", b""))
+    )
+    if not number or there.suffix == ".png":
+        return f"{there} differs"
+    at = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
+    start = max(0, at - SHOWN // 2)
+    old_text, new_text = (line[start : start + SHOWN].decode(errors="replace") for line in (left, right))
+    return f"{there}, line {number}: {old_text!r} is there, {new_text!r} is derived"
+
+
+def rerun(path: str, row: str, seed: int | None, *, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
+    """Run the runs of one arm again, all or that of one seed, and compare each; 0 if all are equal, else 1.
+
+    Raises:
+        UserError: there is no such arm or seed.
+    """
+    if not (Path(path) / RECORDS).is_file():
+        raise UserError(f"{path}: row= goes with one report's folder, such as {path}/{_reports(Path(path))[0].name}")
+    report = load(Path(path))
+    names = [arm.name for arm in report.arms]
+    arm = next((arm for arm in report.arms if arm.name == row), None)
+    if arm is None:
+        raise UserError(f"row={row}: there is no such arm, there are {', '.join(names)}{nearest(row, names)}")
+    chosen = [entry for entry in arm.runs if seed in (None, entry.seed)]
+    if not chosen:
+        known = ", ".join(str(entry.seed) for entry in arm.runs) or "none"
+        raise UserError(f"seed={seed}: {row} has no run of it; its seeds: {known}")
+    paths = Paths(runs_dir=runs_dir, data_dir=data_dir)
+    return max(reproduction.again(entry, paths, tolerance) for entry in chosen)

@@ -1,0 +1,190 @@
+"""What a few paired seeds allow to say: intervals, differences, their probability, and a verdict in words."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from paperzoo.reports.model import Comparison, Interval, Verdict
+
+CONFIDENCE = 0.95
+ALPHA = 1 - CONFIDENCE
+POWER = 0.8
+BOOTSTRAP_FROM = 10  # values; below, resampling them says less than Student's t
+RESAMPLES = 9_999
+ENUMERATED_TO = 16  # pairs: 2^15 sign patterns up to the mirror
+SAMPLED = 100_000  # sign patterns of more pairs
+SPEAK_FROM, DECIDE_FROM = 3, 6  # pairs: 2/2^6 = .031 is the first sign-flip p below .05
+Goal = Literal["minimize", "maximize"]
+
+
+def interval(values: Sequence[float] | np.ndarray) -> Interval | None:
+    """The mean of ``values`` with its 95 % interval: Student's t below 10 values, else the bootstrap (BCa).
+
+    Returns:
+        None without a value. Values that are not finite have no mean, and are the caller's to leave out.
+    """
+    x = np.asarray(values, float)
+    if not len(x):
+        return None
+    mean = float(x.mean())
+    if len(x) == 1:
+        return Interval(mean, None, None, 1, "none")
+    method: Literal["t", "bootstrap"] = "t" if len(x) < BOOTSTRAP_FROM else "bootstrap"
+    if _is_constant(x):  # neither has a distribution to work with
+        mean = float(x[0])
+        return Interval(mean, mean, mean, len(x), method)
+    low, high = _by_t(x) if method == "t" else _by_bootstrap(x)
+    return Interval(mean, low, high, len(x), method)
+
+
+def _is_constant(x: np.ndarray) -> bool:
+    """Equal up to rounding: differences of equal differences are 1e-17, and no spread."""
+    return bool(np.ptp(x) <= 1e-12 * max(1.0, float(np.abs(x).max())))
+
+
+def _by_t(x: np.ndarray) -> tuple[float, float]:
+    low, high = stats.t.interval(CONFIDENCE, len(x) - 1, loc=x.mean(), scale=stats.sem(x))
+    return float(low), float(high)
+
+
+def _by_bootstrap(x: np.ndarray) -> tuple[float, float]:
+    """BCa with a fixed seed: the same values give the same interval."""
+    options = {"n_resamples": RESAMPLES, "confidence_level": CONFIDENCE, "batch": max(1, 2_000_000 // len(x))}
+    found = stats.bootstrap((x,), np.mean, method="BCa", rng=np.random.default_rng(0), **options)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+
+
+def paired(arm: Mapping[int, float], baseline: Mapping[int, float]) -> np.ndarray:
+    """Arm minus baseline for each seed that both have, (pairs,), in the order of seeds."""
+    return np.array([arm[seed] - baseline[seed] for seed in sorted(arm.keys() & baseline.keys())], float)
+
+
+def compare(name: str, arm: Mapping[int, float], baseline: Mapping[int, float], goal: Goal) -> Comparison:
+    """One arm against the baseline, paired by seed; its verdict is that of the only comparison of a report."""
+    differences = paired(arm, baseline)
+    n = len(differences)
+    p = t_test(differences)
+    comparison = Comparison(
+        arm=name,
+        n=n,
+        difference=interval(differences),
+        p=p,
+        p_holm=p,
+        p_sign_flip=sign_flip(differences),
+        effect_size=effect_size(differences),
+        detectable=detectable(differences),
+        probability=probability(differences, goal),
+        verdict="too few seeds",
+    )
+    return replace(comparison, verdict=verdict(comparison, goal))
+
+
+def holm(comparisons: Sequence[Comparison], goal: Goal) -> tuple[Comparison, ...]:
+    """The same comparisons with p adjusted over all of them (Holm 1979), and verdicts that follow from it."""
+    from statsmodels.stats.multitest import multipletests
+
+    tested = [c.p for c in comparisons if c.p is not None]
+    adjusted = iter(multipletests(tested, ALPHA, method="holm")[1] if len(tested) > 1 else tested)
+    given = [replace(c, p_holm=None if c.p is None else float(next(adjusted))) for c in comparisons]
+    return tuple(replace(c, verdict=verdict(c, goal)) for c in given)
+
+
+def t_test(differences: np.ndarray) -> float | None:
+    """Two-sided p of the paired t-test; without spread 1 where nothing differs, else 0. None below two pairs."""
+    if len(differences) < 2:
+        return None
+    if _is_constant(differences):
+        return 1.0 if _is_zero(differences) else 0.0
+    return float(stats.ttest_1samp(differences, 0.0).pvalue)
+
+
+def _is_zero(differences: np.ndarray) -> bool:
+    return bool(np.abs(differences).max() <= 1e-12)
+
+
+def sign_flip(differences: np.ndarray) -> float | None:
+    """Two-sided p of the sign-flip test of the mean: exact to 16 pairs, then from 100,000 drawn patterns.
+
+    Under the hypothesis each difference has either sign with equal probability; p is the share of the 2^n patterns
+    whose mean is at least as far from zero, the observed one among them (so at least 2 / 2^n). None without a pair.
+    """
+    n = len(differences)
+    if not n:
+        return None
+    observed = abs(differences.sum()) - 1e-9 * np.abs(differences).sum()  # equal up to rounding counts as equal
+    if n <= ENUMERATED_TO:
+        return float((np.abs(_patterns(n) @ differences) >= observed).mean())
+    rng, seen, left = np.random.default_rng(0), 0, SAMPLED
+    while left:  # a piece at a time: memory
+        count = min(left, 2_000_000 // n + 1)
+        signs = 2.0 * rng.integers(0, 2, (count, n)) - 1
+        seen += int((np.abs(signs @ differences) >= observed).sum())
+        left -= count
+    return (1 + seen) / (1 + SAMPLED)
+
+
+@lru_cache(maxsize=ENUMERATED_TO)
+def _patterns(n: int) -> np.ndarray:
+    """Half of the sign patterns, (2^(n-1), n): the first sign is plus, the other half are mirrors with equal |mean|."""
+    bits = (np.arange(2 ** (n - 1))[:, None] >> np.arange(n)) & 1
+    return 1.0 - 2.0 * np.roll(bits, 1, axis=1)  # bit n - 1, always 0, comes first
+
+
+def effect_size(differences: np.ndarray) -> float | None:
+    """Cohen's d_z: the mean difference over the standard deviation of differences. None without spread."""
+    if len(differences) < 2 or _is_constant(differences):
+        return None
+    return float(differences.mean() / differences.std(ddof=1))
+
+
+def detectable(differences: np.ndarray) -> float | None:
+    """The smallest difference that a paired t-test would see with power .8 at alpha .05, at this n and spread.
+
+    By the noncentral t distribution, in the metric's unit. None below three pairs and without spread.
+    """
+    if len(differences) < SPEAK_FROM or _is_constant(differences):
+        return None
+    return _detectable_effect(len(differences)) * float(differences.std(ddof=1))
+
+
+@lru_cache
+def _detectable_effect(n: int) -> float:
+    """The d_z that ``n`` pairs see."""
+    from statsmodels.stats.power import TTestPower
+
+    return float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER, alternative="two-sided")))
+
+
+def probability(differences: np.ndarray, goal: Goal) -> float | None:
+    """P(arm beats baseline) on a seed not yet seen: Student's predictive distribution of one more difference."""
+    n = len(differences)
+    if n < 2:
+        return None
+    gain = differences if goal == "maximize" else -differences
+    if _is_constant(gain):
+        return 0.5 if _is_zero(gain) else float(gain[0] > 0)
+    return float(stats.t.cdf(gain.mean() / (gain.std(ddof=1) * math.sqrt(1 + 1 / n)), n - 1))
+
+
+def verdict(comparison: Comparison, goal: Goal) -> Verdict:
+    """What may be said: nothing below three pairs, at most the direction below six, then better or worse.
+
+    A difference is said to be there if Holm's p is below .05.
+    """
+    if comparison.n < SPEAK_FROM or comparison.difference is None:
+        return "too few seeds"
+    if comparison.p_holm is None or comparison.p_holm >= ALPHA:
+        return "no difference seen"
+    if comparison.n < DECIDE_FROM:
+        return "direction"
+    return "better" if is_gain(comparison.difference.mean, goal) else "worse"
+
+
+def is_gain(difference: float, goal: Goal) -> bool:
+    """Whether a difference (arm minus baseline) goes where the metric should."""
+    return difference > 0 if goal == "maximize" else difference < 0

@@ -1,0 +1,17 @@
+const told = document.getElementById("told");
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    const code = document.getElementById(button.dataset.copy);
+    let copied = true;
+    try {
+      await navigator.clipboard.writeText(code.textContent);
+    } catch {  // a page opened as a file may not use the clipboard: the text is selected at least
+      getSelection().selectAllChildren(code);
+      copied = document.execCommand("copy");
+    }
+    button.textContent = copied ? "Copied" : "Selected";
+    told.textContent = copied ? "Copied to the clipboard" : "Selected, not copied";
+    setTimeout(() => { button.textContent = "Copy"; told.textContent = ""; }, 2000);
+  });
+}

@@ -1,0 +1,93 @@
+"""Figures in words: one way to write a number, an interval, a probability, in every form of a report."""
+
+import math
+from typing import Any
+
+from paperzoo.reports.model import Interval, Verdict
+
+NONE = "\N{EN DASH}"  # where there is no figure
+SYMBOLS: dict[Verdict, str] = {
+    "better": "▲",
+    "worse": "▼",
+    "direction": "◇",
+    "no difference seen": "○",
+    "too few seeds": "\N{MULTIPLICATION SIGN}",
+}
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Two decimals from 0.1 on, three significant digits below: 87.93, 0.0123."""
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return str(value)
+    digits = f"{abs(value):.2f}" if abs(value) >= 0.1 or value == 0 else f"{abs(value):.3g}"
+    sign = "\N{MINUS SIGN}" if value < 0 else "+" if signed else ""
+    return sign + digits
+
+
+def interval(value: Interval | None, unit: str = "", *, signed: bool = False) -> str:
+    """87.93 % (87.41 to 88.45)."""
+    if value is None:
+        return NONE
+    mean = f"{number(value.mean, signed=signed)} {unit}".strip()
+    if value.low is None or value.high is None:
+        return mean
+    return f"{mean} ({number(value.low, signed=signed)} to {number(value.high, signed=signed)})"
+
+
+def probability(value: float | None) -> str:
+    """Three decimals; what is smaller than they show is said to be."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
+
+
+def short(value: float | None, digits: int = 3) -> str:
+    """Three digits (or as many as asked for) and a unit: 25.6 M."""
+    if value is None:
+        return NONE
+    if not math.isfinite(value):
+        return str(value)
+    for power, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= 0.9995 * power:  # what rounds to 1
+            return f"{value / power:.{digits}g} {unit}"
+    return f"{value:.{digits}g}"
+
+
+def seconds(value: float | None) -> str:
+    """12.3 s, 4 min 05 s, 2 h 10 min."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    whole = round(value)
+    if whole < 60:
+        return f"{value:.3g} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02} min"
+
+
+def memory(value: float | None) -> str:
+    """Of MiB: 513 MiB, 1.44 GiB."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    return f"{value:.0f} MiB" if value < 1023.5 else f"{value / 1024:.2f} GiB"
+
+
+def setting(value: Any) -> str:
+    """A setting as the command line takes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def verdict(value: Verdict) -> str:
+    """The verdict with its symbol, which tells it without colour."""
+    return f"{SYMBOLS[value]} {value}"
+
+
+def printable(text: str) -> str:
+    """Text without the control characters that XML refuses and terminals obey."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)

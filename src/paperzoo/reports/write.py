@@ -1,0 +1,127 @@
+"""A report's folder: what it is derived from, and everything that is derived.
+
+``reports/<name>/`` holds ``runs.jsonl`` (the records), ``<name>.yaml`` (the sweep), ``problems.txt`` (what the source
+could not read, if anything) and ``report.yaml`` (what a person says, if anyone does). All else follows from these four:
+the same inputs give the same bytes.
+"""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from paperzoo.errors import UserError
+from paperzoo.reports import description, sources
+from paperzoo.reports.analysis import analyse
+from paperzoo.reports.figures import draw, write_figures
+from paperzoo.reports.markdown import write_markdown
+from paperzoo.reports.model import Report
+from paperzoo.reports.page import write_index, write_page
+from paperzoo.reports.sources import Found
+from paperzoo.reports.table import write_table
+from paperzoo.runs.record import write_atomically
+from paperzoo.sweeps.specification import read
+
+RECORDS, PROBLEMS = "runs.jsonl", "problems.txt"
+DRAWN = (".svg", ".png")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A report and the files that were derived."""
+
+    report: Report
+    files: list[Path]
+
+
+def make(
+    path: str,
+    *,
+    source: str,
+    runs_dir: str,
+    out: str,
+    storage: str | None = None,
+    wandb_sweep: str | None = None,
+) -> Written:
+    """Write the report of a sweep file's runs, and the index of all reports.
+
+    Args:
+        path: of the sweep file; its stem names the report.
+        source: ``local``, ``wandb``, or a folder with ``.wandb`` files.
+        runs_dir: of a local source.
+        out: the folder of all reports.
+        storage: of the sweep's plan, where it is not the default.
+        wandb_sweep: ``<entity>/<project>/<id>``.
+
+    Raises:
+        UserError: the sweep, the source or the description is not right, or the folder cannot be written.
+    """
+    sweep, name = read(path), Path(path).stem
+    description.read(Path(out) / name / description.FILE)  # a mistake in it is found before anything is written
+    found = sources.find(source, sweep, name, runs_dir=runs_dir, storage=storage, wandb_sweep=wandb_sweep)
+    folder = Path(out) / name
+    try:
+        save(found, Path(path), folder)
+        del found  # it is read again, and large
+        written = derive(folder, folder)
+        for stale in folder.iterdir():
+            if stale.suffix in DRAWN and stale not in written.files:
+                stale.unlink()
+        write_index(Path(out))
+    except OSError as error:
+        raise UserError(f"out={out}: cannot write to it ({error.strerror}); choose another") from None
+    return written
+
+
+def save(found: Found, sweep: Path, folder: Path) -> None:
+    """Write what a report is derived from."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / RECORDS, "".join(sources.written(found.records)).encode())
+    write_atomically(folder / f"{folder.name}.yaml", sweep.read_bytes())
+    problems = folder / PROBLEMS
+    if found.problems:
+        write_atomically(problems, "".join(f"{' '.join(line.split())}\n" for line in found.problems).encode())
+    else:
+        problems.unlink(missing_ok=True)
+
+
+def derive(folder: Path, into: Path) -> Written:
+    """Derive everything from the inputs in ``folder``; the files are written to ``into``.
+
+    Raises:
+        UserError: an input is missing or has a mistake.
+    """
+    report = load(folder)
+    into.mkdir(parents=True, exist_ok=True)
+    drawings = draw(report)
+    files = write_figures(report, into, drawings)
+    shown = [path.name for path in files if path.suffix == ".svg"]
+    files += [write_table(report, into), write_markdown(report, into, shown), write_page(report, into, drawings)]
+    return Written(report, files)
+
+
+def load(folder: Path) -> Report:
+    """The report that the inputs in ``folder`` give.
+
+    Raises:
+        UserError: an input is missing or has a mistake.
+    """
+    name = folder.resolve().name
+    sweep = read(folder / f"{name}.yaml")
+    found = sources.lines(folder / RECORDS)
+    said = description.read(folder / description.FILE)
+    problems = folder / PROBLEMS
+    known = problems.read_text(encoding="utf-8").splitlines() if problems.is_file() else []
+    return analyse(found.records, sweep, said, name=name, problems=[*known, *found.problems])
+
+
+def inputs(folder: Path) -> list[Path]:
+    """The files in a report's folder that are given, not derived."""
+    names = (RECORDS, f"{folder.resolve().name}.yaml", PROBLEMS, description.FILE)
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
+def copy_inputs(folder: Path, into: Path) -> None:
+    """Copy what a report is derived from."""
+    into.mkdir(parents=True, exist_ok=True)
+    for path in inputs(folder):
+        shutil.copyfile(path, into / path.name)

@@ -1,0 +1,236 @@
+"""From records to a report: arms, pairs, attempts, claims, and one line for whatever is wrong."""
+
+import math
+import random
+
+import pytest
+from synthetic import record, records, sweep
+
+from paperzoo.errors import UserError
+from paperzoo.reports import statistics
+from paperzoo.reports.analysis import analyse
+from paperzoo.reports.description import ClaimPair, Description, read
+
+CLAIM = ClaimPair(paper="scnet", claim="imagenet", baseline="resnet", result="scnet")
+
+
+def scores(report, name):
+    (arm,) = [arm for arm in report.arms if arm.name == name]
+    return {run.seed: score for run, score in zip(arm.runs, arm.scores, strict=True)}
+
+
+def test_arms_are_paired_by_seed_whatever_the_order():
+    given = records()
+    random.Random(0).shuffle(given)
+    got = analyse(given, sweep())
+    assert got == analyse(records(), sweep())
+    assert [(arm.name, arm.baseline) for arm in got.arms] == [("resnet", True), ("scnet", False)]
+    assert scores(got, "scnet") == {r.seed: 100 * r.metrics["test/top1"] for r in records(("scnet",))}
+    (line,) = got.comparisons
+    expected = statistics.compare("scnet", scores(got, "scnet"), scores(got, "resnet"), "maximize")
+    assert line == expected
+    assert (line.n, line.verdict) == (6, "better")
+    assert got.answer.startswith("scnet is better than resnet (+")
+    assert (got.unit, got.problems) == ("%", ())
+
+
+def test_the_description_chooses_the_baseline_and_says_what_is_asked():
+    said = Description(title="T", question="Q?", baseline="scnet", scale=["small"])
+    got = analyse(records(), sweep(), said)
+    assert (got.title, got.question, got.scale) == ("T", "Q?", ("small",))
+    assert [(line.arm, line.verdict) for line in got.comparisons] == [("resnet", "worse")]
+    with pytest.raises(UserError, match=r"report.yaml: baseline: there is no arm scnt, there are resnet, scnet. Did"):
+        analyse(records(), sweep(), Description(baseline="scnt"))
+
+
+def test_a_metric_to_be_minimised():
+    got = analyse(records(), sweep(metric={"name": "test/loss", "goal": "minimize"}))
+    assert (got.unit, got.arms[0].score.mean) == ("", 0.5)
+    assert got.comparisons[0].verdict == "no difference seen"
+
+
+def test_costs_and_facts():
+    got = analyse(records(), sweep())
+    cost = got.arms[1].cost
+    assert cost["parameters"].mean == 127_578
+    assert cost["peak_memory_mib"].mean == 900
+    assert got.facts["runs"] == "12 finished"
+    assert got.facts["versions"] == "python 3.11.2, torch 2.14.1"
+    assert got.arms[1].command == "python src/train.py model=scnet seed=0 trainer.max_epochs=2"
+
+
+def test_attempts_of_an_identity_are_one_run():
+    again = record("scnet", 0, 0.5, attempt=2)
+    failed = record("scnet", 0, attempt=3, status="failed")
+    got = analyse([*records(), again, failed], sweep())
+    assert scores(got, "scnet")[0] == 50
+    assert got.arms[1].counts == {"finished": 6}
+    assert got.problems == ()
+
+
+def test_two_runs_of_a_seed_are_explained_and_the_latest_counts():
+    newer = record("scnet", 0, 0.5, code="other", minute=30)
+    got = analyse([newer, *records()], sweep())
+    assert scores(got, "scnet")[0] == 50
+    (line,) = got.problems
+    assert line.startswith("scnet, seed 0: 2 finished runs that differ in code, data or configuration")
+    assert line.endswith("the latest counts")
+
+
+def test_a_run_of_no_arm_is_left_out_with_a_line():
+    strangers = [record("res2net"), record("scnet", seed=9), record("scnet", epochs=3)]
+    got = analyse([*records(), *strangers], sweep())
+    (line,) = got.problems
+    assert line.startswith("3 runs of no arm left out: ")
+    assert got.comparisons == analyse(records(), sweep()).comparisons
+
+
+@pytest.mark.parametrize(("bad", "line"), [
+    (record("scnet", 3, status="failed"), "scnet, seed 3: failed: the loss became nan in epoch 2 (%s)"),
+    (record("scnet", 3, status="interrupted"), "scnet, seed 3: interrupted in epoch 2 (%s)"),
+    (record("scnet", 3, math.nan), "scnet, seed 3: test/top1 is nan, so that it is left out (%s)"),
+    (record("scnet", 3, math.inf), "scnet, seed 3: test/top1 is inf, so that it is left out (%s)"),
+    (record("scnet", 3).model_copy(update={"results": {}, "epochs": []}),
+     "scnet, seed 3: has no test/top1, so that it is left out (%s)"),
+])  # fmt: skip
+def test_a_run_without_a_score_is_one_line_and_the_rest_stands(bad, line):
+    others = [entry for entry in records() if entry.identity != bad.identity]
+    got = analyse([*others, bad], sweep())
+    assert got.problems == (line % bad.id,)
+    assert scores(got, "scnet").keys() == {0, 1, 2, 4, 5}
+    assert got.comparisons[0].n == 5
+    assert sum(got.arms[1].counts.values()) == 6
+
+
+def test_what_is_not_run_yet_is_named():
+    given = [entry for entry in records() if entry.seed < 4 or entry.config["model"]["name"] == "resnet"]
+    got = analyse(given, sweep())
+    assert got.problems == ("scnet: not run yet: seed 4, 5",)
+    assert got.comparisons[0].verdict == "direction"
+
+
+def test_an_arm_with_one_seed():
+    got = analyse([*records(("resnet",)), record("scnet", 2)], sweep())
+    assert "scnet: one seed has a result, so that there is no interval" in got.problems
+    assert got.arms[1].score.low is None
+    assert got.comparisons[0].verdict == "too few seeds"
+    assert "too few seeds to say (1 pair)" in got.answer
+
+
+def test_arms_without_a_common_seed():
+    got = analyse([record("resnet", 0), record("scnet", 2)], sweep())
+    assert "scnet: no seed in common with resnet, so that nothing is compared" in got.problems
+    assert got.comparisons[0].difference is None
+
+
+@pytest.mark.parametrize("method", ["grid", "random"])
+def test_an_empty_sweep_is_one_line(method):
+    got = analyse([], sweep(method))
+    assert got.problems == ("no run of this sweep was found; `python src/sweep.py sweeps/x.yaml` makes them",)
+    assert got.answer == "No result yet."
+
+
+def test_other_data_are_told():
+    other = record("scnet", 0)
+    other.data.fingerprint = "beef"
+    got = analyse([*records()[:6], other], sweep())
+    assert any("2 different sets of data" in line for line in got.problems)
+
+
+def test_groups_options_and_experiments_tell_arms():
+    words = {"norm": {"values": ["paper", "group"]}, "experiment": {"values": ["a/x", "b/y"]}, "optimizer.lr":
+             {"values": ["1e-1", 0.2]}, "trainer.max_steps": {"value": "null"}}  # fmt: skip
+    given = [
+        record(lr=lr, config={"norm": {"name": norm}}, command=["python", "src/train.py", f"experiment={experiment}"],
+               code=f"{norm}{experiment}")
+        for norm in ("paper", "group") for experiment in ("a/x", "b/y") for lr in (0.1, 0.2)
+    ]  # fmt: skip
+    got = analyse(given, sweep(parameters=words))
+    assert [len(arm.runs) for arm in got.arms] == [1] * 8
+    assert got.arms[5].name == "norm=group, experiment=a/x, optimizer.lr=0.2"
+    run = got.arms[5].runs[0]
+    assert (run.config["norm"]["name"], run.config["optimizer"]["lr"], run.command[2]) == (
+        "group",
+        0.2,
+        "experiment=a/x",
+    )
+
+
+def test_a_claim_at_reduced_scale_is_never_reproduced():
+    (line,) = analyse(records(), sweep(), Description(claims=[CLAIM])).claims
+    assert line.verdict == "direction holds (scaled down)"
+    assert "22.19 (SCNet-50)" in line.reported
+    swapped = CLAIM.model_copy(update={"baseline": "scnet", "result": "resnet"})
+    (line,) = analyse(records(), sweep(), Description(claims=[swapped])).claims
+    assert line.verdict == "not supported (scaled down)"
+    (line,) = analyse(records(seeds=2), sweep(), Description(claims=[CLAIM])).claims
+    assert line.verdict == "not attempted"
+
+
+@pytest.mark.parametrize(("extra", "top1", "verdict"), [
+    ([], None, "reproduced"), ([], 0.5, "failed"), (["data.limit_train=64"], None, "direction holds (scaled down)"),
+])  # fmt: skip
+def test_the_papers_own_experiment_can_be_reproduced(extra, top1, verdict):
+    def at_scale(model, seed):
+        network = model.replace("net", "net50")
+        words = [f"model={model}", f"model.network={network}", "data=imagenet", f"seed={seed}", "trainer=gpu", *extra]
+        score = top1 and top1 + seed / 100
+        return record(model, seed, score, command=["python", "src/train.py", *words])
+
+    given = [at_scale(model, seed) for model in ("resnet", "scnet") for seed in range(6)]
+    (line,) = analyse(given, sweep(), Description(claims=[CLAIM])).claims
+    assert line.verdict == verdict
+
+
+def test_claims_are_adjusted_together_where_the_report_does_not_compare_them():
+    three = sweep(parameters={"model": {"values": ["resnext", "resnet", "scnet"]}, "seed": {"values": [*range(6)]}})
+    given = [record(model, seed, 0.8 + gain + seed * (0.003 if model == "scnet" else 0.001))
+             for model, gain in (("resnext", 0.0), ("resnet", 0.1), ("scnet", 0.095)) for seed in range(6)]  # fmt: skip
+    got = analyse(given, three, Description(claims=[CLAIM]))
+    assert "n = 6" in got.claims[0].measured
+    assert got.claims[0].verdict == "not supported (scaled down)"
+
+
+def searched(count=24):
+    rng = random.Random(0)
+    drawn = [(rng.choice(["resnet", "scnet"]), 10 ** rng.uniform(-3, 0)) for _ in range(count)]
+    return [record(model, 0, 0.9 - 0.1 * abs(math.log10(lr) + 1), lr=lr, minute=i) for i, (model, lr) in
+            enumerate(drawn)]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+def test_a_search_has_an_arm_a_run_importance_and_no_comparison(method):
+    got = analyse(searched(), sweep(method))
+    assert got == analyse(searched()[::-1], sweep(method))
+    assert len({arm.name for arm in got.arms}) == 24
+    assert got.comparisons == ()
+    assert sum(got.importance.values()) == pytest.approx(1)
+    assert max(got.importance, key=got.importance.get) == "optimizer.lr"
+    best = max(got.arms, key=lambda arm: arm.scores[0])
+    assert f"with {best.name} (one seed). optimizer.lr mattered most" in got.answer
+    assert f"optimizer.lr={best.settings['optimizer.lr']!r}" in best.command
+
+
+def test_a_searchs_unfinished_runs_are_counted():
+    cut = searched(3)[0].model_copy(update={"status": "interrupted"})
+    got = analyse([cut, *searched(3)[1:]], sweep("random"))
+    assert len(got.arms) == 2
+    assert got.facts["runs"] == "2 finished, 1 interrupted"
+    assert got.problems == (f"run {cut.id}: interrupted in epoch 3 ({cut.id})",)
+
+
+@pytest.mark.parametrize(("text", "line"), [
+    ("titel: x", "titel: there is no such key, there are title, question, baseline, claims, scale. Did"),
+    ("scale: 3", "scale: Input should be a valid list"),
+    ("claims: [{paper: scnet, claim: x, baseline: a, result: b}]", "claims: scnet has no claim x, it has imagenet, "),
+    ("claims: [{paper: scnt, claim: x, baseline: a, result: b}]", "scnt: there is no such paper; "),
+    ("a: [", "cannot be read (while parsing"),
+])  # fmt: skip
+def test_a_mistake_in_the_description_is_one_line(text, line, tmp_path):
+    path = tmp_path / "report.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read(path)
+    assert line in str(error.value)
+    assert "\n" not in str(error.value)
+    assert read(tmp_path / "none.yaml") == Description()

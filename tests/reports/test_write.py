@@ -1,0 +1,165 @@
+"""The folder of a report: everything in it follows from its records, byte by byte."""
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from synthetic import record, records, sweep
+
+from paperzoo.errors import UserError
+from paperzoo.reports import reproduction, sources, write
+from paperzoo.reports.sources import Found
+from paperzoo.runs.publishing import published
+
+ROOT = Path(__file__).resolve().parents[2]
+HOSTILE = "<script>alert(1)</script>|`x`\n# *y*"
+
+
+def made(root: Path, given: Found | None = None, **changes) -> Path:
+    """A report's folder ``x`` with its inputs."""
+    plain = sweep(**changes).model_dump(mode="json", exclude_unset=True)
+    (root / "x.yaml").write_text(yaml.safe_dump(plain, sort_keys=False))
+    folder = root / "reports" / "x"
+    write.save(given or Found([published(entry) for entry in records()]), root / "x.yaml", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory) -> Path:
+    """A report that is written, with an index."""
+    folder = made(tmp_path_factory.mktemp("made"), Found([published(e) for e in records()], ["resnet/a/1: damaged"]))
+    (folder / "report.yaml").write_text("title: T\nquestion: '" + HOSTILE.replace("\n", " ") + "'\nscale: [small]\n")
+    write.derive(folder, folder)
+    write.write_index(folder.parent)
+    return folder
+
+
+def test_what_is_written(report):
+    names = {path.name for path in report.iterdir()}
+    assert names >= {"index.html", "report.md", "runs.csv", "runs.jsonl", "x.yaml", "problems.txt", "report.yaml"}
+    assert {path.stem for path in report.glob("*.svg")} == {path.stem for path in report.glob("*.png")} != set()
+    everything = b"".join(path.read_bytes() for path in report.iterdir())
+    assert b"/home/someone" not in everything
+    assert b"someones-machine" not in everything
+
+
+def test_every_form_says_the_same(report):
+    got = write.load(report)
+    (line,) = got.comparisons
+    shown = f"+{line.difference.mean:.2f}"
+    for name in ("report.md", "index.html"):
+        text = (report / name).read_text()
+        assert shown in text
+        assert "resnet/a/1: damaged" in text.replace("\\", "")
+    rows = list(csv.DictReader((report / "runs.csv").open()))
+    assert [row["run"] for row in rows] == [entry.id for arm in got.arms for entry in arm.runs]
+    scores = [100 * float(row["test/top1"]) for row in rows]
+    assert scores == [score for arm in got.arms for score in arm.scores]
+
+
+def test_names_are_no_markup(report):
+    page, text = (report / "index.html").read_text(), (report / "report.md").read_text()
+    assert "<script>alert" not in page
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\|\\`x\\` \\# \\*y\\*" in text
+
+
+def test_the_same_records_in_another_order_give_the_same_bytes(report, tmp_path, capsys):
+    assert reproduction.reproduce(str(report)) == 0
+    assert capsys.readouterr().out.endswith("files re-derived byte by byte\n")
+    again = made(tmp_path, Found([published(entry) for entry in records()[::-1]], ["resnet/a/1: damaged"]))
+    assert (again / "runs.jsonl").read_bytes() == (report / "runs.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("change", "line"), [
+    (lambda folder: _replace(folder / "report.md", "n = 6", "n = 7"), r"report.md, line 5: .*n = 7.* is there, .*"),
+    (lambda folder: (folder / "runs.csv").unlink(), r"runs.csv is missing"),
+    (lambda folder: (folder / "old.svg").write_text(""), r"old.svg follows from no record"),
+    (lambda folder: (folder / "arms.png").write_bytes(b"PNG"), r"arms.png differs"),
+])  # fmt: skip
+def test_the_first_difference_is_named(change, line, report, tmp_path):
+    folder = tmp_path / "x"
+    shutil.copytree(report, folder)
+    change(folder)
+    (found,) = reproduction._differences(folder, report)
+    assert re.search(line, found)
+
+
+def test_other_records_give_another_report(report, tmp_path, capsys):
+    folder = tmp_path / "x"
+    shutil.copytree(report, folder)
+    _replace(folder / "runs.jsonl", '"test/loss":0.5', '"test/loss":0.6')
+    assert reproduction.reproduce(str(folder)) == 1
+    assert re.match(r"NOT re-derived: .*runs.csv, line 2: .* is there, .* is derived", capsys.readouterr().out)
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_all_reports_and_their_index(report, capsys):
+    assert reproduction.reproduce(str(report.parent)) == 0
+    assert "index.html: re-derived byte by byte" in capsys.readouterr().out
+    (report.parent / "index.html").write_text("old")
+    assert reproduction.reproduce(str(report.parent)) == 1
+
+
+def test_an_empty_sweep_makes_a_report(tmp_path):
+    folder = made(tmp_path, Found())
+    written = write.derive(folder, folder)
+    assert written.report.problems == (
+        "no run of this sweep was found; `python src/sweep.py sweeps/x.yaml` makes them",)  # fmt: skip
+    assert {"index.html", "report.md", "runs.csv"} <= {path.name for path in written.files}
+
+
+def test_a_search_makes_a_report(tmp_path):
+    given = [published(record(model, 0, lr=0.01 * 1.5**i, minute=i)) for i, model in enumerate(("resnet", "scnet") * 4)]
+    folder = made(tmp_path, Found(given), method="random")
+    text = (folder / "report.md", write.derive(folder, folder))[0].read_text()
+    assert "## What mattered" in text
+    assert "## Against the baseline" not in text
+
+
+def verb(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, ROOT / "src" / name, *words], cwd=cwd, capture_output=True, text=True,
+                          timeout=120, check=False)  # fmt: skip
+
+
+def test_the_verbs(tmp_path):
+    made(tmp_path)
+    (tmp_path / "runs").mkdir()
+    got = verb("report.py", "x.yaml", cwd=tmp_path)
+    assert got.returncode == 0, got.stderr
+    assert "note: no run of this sweep was found" in got.stdout
+    assert (tmp_path / "reports" / "index.html").is_file()
+    got = verb("reproduce.py", "reports/x", "row=scnt", cwd=tmp_path)
+    assert (got.returncode, got.stderr) == (
+        2, "error: row=scnt: there is no such arm, there are resnet, scnet. Did you mean scnet?\n")  # fmt: skip
+
+
+def test_an_arm_is_run_again_from_the_reports_records(report, monkeypatch, capsys):
+    ran = []
+
+    def again(entry, paths, tolerance):
+        ran.append((entry.id, paths.runs_dir, tolerance))
+        return int(entry.seed == 4)
+
+    monkeypatch.setattr("paperzoo.runs.reproduction.again", again)
+    options = {"runs_dir": "r", "data_dir": "d", "tolerance": 0.1}
+    assert reproduction.rerun(str(report), "scnet", None, **options) == 1
+    assert ran == [(entry.id, "r", 0.1) for entry in records(("scnet",))]
+    assert reproduction.rerun(str(report), "scnet", 3, **options) == 0
+    with pytest.raises(UserError, match=r"seed=9: scnet has no run of it; its seeds: 0, 1, 2, 3, 4, 5"):
+        reproduction.rerun(str(report), "scnet", 9, **options)
+
+
+def test_the_inputs_come_back(report):
+    assert [entry.id for entry in sources.lines(report / "runs.jsonl").records] == sorted(
+        (entry.id for entry in records()), key={e.id: (e.started, e.id) for e in records()}.get)  # fmt: skip
