@@ -24,6 +24,7 @@ OPTIONS = {  # what is drawn for a room: whatever may not divide, or leave nothi
     "mobilenet_v1": {"multiplier": st.floats(0.05, 0.3)},
     "mobilenet_v2": {"multiplier": st.floats(0.05, 0.3), "expansion": st.floats(1, 3)},
     "squeezenet": {"squeeze_ratio": st.floats(0.01, 1), "pct_3x3": st.floats(0.01, 0.99)},
+    "strip_pooling": {"width": st.integers(2, 20), "spm": st.sampled_from(["both", "last", "stage", "none"])},
     "nasnet": {"filters": st.integers(2, 5), "auxiliary": st.sampled_from([None, 0.4]), "keep": st.floats(0.1, 1)},
     "shufflenet_v1": {"width": widths, "groups": st.sampled_from([1, 2, 3, 4, 8]), "depth": st.just(11)},
     "shufflenet_v2": {"width": widths, "depth": st.just(11)},

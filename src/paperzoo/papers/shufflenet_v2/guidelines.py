@@ -220,7 +220,7 @@ def _table(rows: dict[str, Row]) -> Table:
     table.add_column("arm", no_wrap=True, min_width=26)
     for title in ("MACs", "accessed", "others", "images/s"):
         table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("speed", no_wrap=True)
+    table.add_column("speed", overflow="fold")
     for label, row in rows.items():
         low, high = interval(row.speed)
         millions = (f"{number / 1e6:.1f} M" for number in (row.counted.accesses, row.counted.other_accesses))
