@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 WORKERS ?= auto
 
-.PHONY: help setup train test test-browser soak lint types contracts sweeps reports check lock benchmarks clean
+.PHONY: help setup train test test-browser convergence soak lint types contracts sweeps reports check lock benchmarks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-browser: $(READY) ## test the pages of reports in headless Chromium, instal
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || .ci/chromium
 	@$(BIN)/python -m pytest tests/browser $(ARGS)
 
+convergence: $(READY) ## three recipes must still learn what their recorded seeds learned (about 90 s)
+	@$(BIN)/python tests/convergence/gate.py
+
 soak: $(READY) ## kill and resume runs 200 times on one rank and on two, and compare (about 20 minutes)
 	@$(BIN)/python tests/runs/soak.py trials=200 ranks=1 && $(BIN)/python tests/runs/soak.py trials=200 ranks=2 norm=sync_batch
 
@@ -61,7 +64,7 @@ reports: $(READY) ## derive every published report from its records; fails if a 
 lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev -o requirements.lock pyproject.toml
 
-benchmarks: $(READY) ## measure what the documentation claims (about 10 minutes)
+benchmarks: $(READY) ## measure what the documentation claims (about 40 minutes)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean: ## remove the virtual environment and caches; runs/ stays
