@@ -19,6 +19,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from norms import keep_memory
 from torch import Tensor, nn
 
 from paperzoo.norms import SyncBatchNorm, sync
@@ -83,7 +84,7 @@ def measure(rank: int, store: str, rounds: int) -> None:
         dy = torch.randn(SHAPE).to(memory_format=memory_format)
         times: dict[str, list[float]] = {name: [] for name in arms}
         for number in range(rounds + 1):
-            for name, (layer, moments) in arms.items():
+            for name, (layer, moments) in list(arms.items())[:: (-1) ** number]:
                 sync.moments_of_all = moments
                 time_taken = milliseconds(layer, x, dy)
                 if number:
@@ -108,6 +109,7 @@ def measure(rank: int, store: str, rounds: int) -> None:
 
 
 if __name__ == "__main__":
+    keep_memory()
     given = dict(word.split("=") for word in sys.argv[1:])
     with tempfile.TemporaryDirectory() as folder:
         mp.spawn(measure, (str(Path(folder) / "store"), int(given.get("rounds", 7))), RANKS)
