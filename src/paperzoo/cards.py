@@ -37,7 +37,7 @@ class Network(Part):
 
     name: Text
     parameters: Positive
-    macs: Positive  # of Conv and Linear layers, one multiply-add is one
+    macs: Positive  # of convolutions and matrix products, one multiply-add is one
     input_size: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]  # (C, H, W) of both counts
     num_classes: Positive = 1000  # likewise
     reported: Text | None = None  # the paper's or the official README's figure, with its unit

@@ -21,14 +21,15 @@ WIDE = 110  # columns that a title has room beside the figures in
 def show_all() -> None:
     """Print one row per paper."""
     console = _console()
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
+    gap = 2 if console.width >= WIDE else 1
+    table = Table(box=None, header_style="bold", padding=(0, gap, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True, style="bold")
     table.add_column("paper")
-    table.add_column("kind")
-    table.add_column("networks")
+    table.add_column("kind", min_width=len("segmentation"))
+    table.add_column("networks", min_width=len("networks"))
     table.add_column("parameters", justify="right", min_width=len("parameters"))
     table.add_column("MACs", justify="right")
-    table.add_column("status")
+    table.add_column("status", min_width=len("attempted"))
     for slug in cards.slugs():
         card = cards.load(slug)
         table.add_row(

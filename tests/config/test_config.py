@@ -17,6 +17,7 @@ from paperzoo.config.schema import Config
 TRAIN = Path(__file__).parents[2] / "src" / "train.py"
 GROUPS = config_groups()
 NEEDS = {"image_folder": ["data.root={photos}"], "hf": ["data.path=some/dataset"]}
+MAPS = ("coco_stuff", "digit_maps")  # label pixels, which one paper does
 OPTIONS = [(group, option) for group, options in GROUPS.items() for option in options]
 
 
@@ -32,7 +33,7 @@ def test_every_option_composes(group, option, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     (tmp_path / "photo").touch()
     words = [word.format(photos=tmp_path) for word in NEEDS.get(option, [])]
-    model = [] if group in ("model", "experiment") else ["model=scnet"]
+    model = [] if group in ("model", "experiment") else [f"model={'strip_pooling' if option in MAPS else 'scnet'}"]
     config = compose("train", [*model, f"{group}={option}", *words])
     assert load_config(json.loads(json.dumps(dump(config)))) == config
     if group == "experiment":

@@ -145,7 +145,7 @@ def test_evaluate_takes_an_id_a_prefix_or_a_folder(how, runs):
 
 
 @pytest.mark.parametrize(("name", "words", "line"), [
-    ("reproduce", [], "which run?"),
+    ("reproduce", [], "which run or report?"),
     ("reproduce", ["zzz"], "zzz"),
     ("reproduce", ["0", "tolerance=many"], "tolerance=many"),
     ("reproduce", ["0", "tolerence=1"], "tolerence"),
