@@ -25,7 +25,7 @@ MISTAKES = [
     ("model=[scnet,resnet]", ["model=[scnet,resnet]: must be one word", MODELS]),
     ("model=scnet,resnet", ["model=scnet,resnet", "-m"]),
     ("model.network=scnet50", ["model must be given", MODELS]),
-    (S + "data=cifar", ["data=cifar:", "cifar10, cifar100, coco_stuff, digit_maps, fashion_mnist", "Did you mean cifar10?"]),
+    (S + "data=cifar", ["data=cifar:", "cifar10, cifar100, coco_stuff, digit_maps", "Did you mean cifar10?"]),
     (S + "optimizer=adam", ["optimizer=adam", "optimizers: adamw, sgd", "Did you mean adamw?"]),
     (S + "scheduler=cosin", ["scheduler=cosin", "schedulers: constant, cosine, poly, step", "Did you mean cosine?"]),
     (S + "trainer=dpp", ["trainer=dpp", "auto, cpu, ddp, ddp_cpu, gpu", "Did you mean ddp?"]),

@@ -29,7 +29,7 @@ RECIPES = {
     "shufflenet_v2_adamw": ["model=shufflenet_v2", "optimizer=adamw", "trainer.max_epochs=3"],
 }
 METRIC = "test/top1"
-SEEDS, FRESH = range(8), 100
+SEEDS, FRESH = range(6), 100
 COVERAGE = 0.999
 
 
