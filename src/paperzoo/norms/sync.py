@@ -9,7 +9,6 @@ cancels in float32 where the mean is large.
 Shapes: x (B, C, ...), statistics (C,).
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -19,7 +18,6 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 Group = Any  # a process group; None is all ranks
-CACHED = 2**17  # numbers of a map: a few such pieces stay in a processor's cache
 
 
 def sum_over(packed: Tensor, group: Group) -> Tensor:
@@ -62,13 +60,6 @@ def sums(a: Tensor, b: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Ten
         a, b, ones, None, None, shift, ones, True, 0.0, [False, True, True]
     )
     return plain.double(), product.double()
-
-
-def parts(*maps: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """The same images of each of the maps: so few at once on a CPU that what is written is still in the cache."""
-    first = maps[0]
-    images = len(first) if first.device.type != "cpu" else max(1, CACHED * len(first) // max(first.numel(), 1))
-    return zip(*(one.split(max(1, images)) for one in maps), strict=True)
 
 
 def multiply_add_(x: Tensor, factor: Tensor, summand: Tensor) -> Tensor:
@@ -138,12 +129,8 @@ class _Normalise(torch.autograd.Function):
             scale = invstd if weight is None else invstd * weight
             slope = -scale * invstd.square() * all_dyx  # of d
             rest = -scale * all_dy + slope * (shift - m)
-            dx = torch.empty_like(wide)
-            maps = [_as_map(values, dx) for values in (shift, slope, rest, scale)]
-            for part, of_x, of_dy in parts(dx, wide, dy):
-                d = torch.sub(of_x, maps[0], out=part)
-                multiply_add_(d, maps[1], maps[2]).addcmul_(of_dy, maps[3])
-            dx = dx.to(x.dtype)
+            d = wide - _as_map(shift, wide)
+            dx = multiply_add_(d, _as_map(slope, d), _as_map(rest, d)).addcmul_(dy, _as_map(scale, d)).to(x.dtype)
         return dx, dweight, dbias, None, None
 
 

@@ -11,25 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from paperzoo.norms.layers import Normalisation
-from paperzoo.norms.sync import is_recomputed, multiply_add_, parts, sum_over, sums, wide_enough
+from paperzoo.norms.sync import is_recomputed, multiply_add_, sum_over, sums, wide_enough
 
 CACHED = 2**18  # numbers: products of so many at once stay in the processor's cache
 LARGE = 2**15  # numbers: an image of so many is worth a kernel of its own
 
 
-def _sums(a: Tensor, b: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """Over the positions, (N, C, S) twice and (N, C) -> the sums of ``a`` and of ``a (b - shift)``, (N, C), float64."""
+def _sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums of ``a`` and of ``a b`` over the positions: (N, C, S) each -> (N, C) each, in float64."""
     images, channels, positions = a.shape
     if a.is_contiguous() or b.is_contiguous():
-        maps = (one.reshape(1, -1, positions) for one in (a, b))
-        first, second = sums(*maps, shift.flatten())
+        first, second = sums(a.reshape(1, -1, positions), b.reshape(1, -1, positions))
         return first.view(images, channels), second.view(images, channels)
     if channels * positions >= LARGE:  # in channels_last, each image is a contiguous matrix (S, C)
-        found = [sums(*one) for one in zip(a.transpose(1, 2), b.transpose(1, 2), shift, strict=True)]
+        found = [sums(*matrices) for matrices in zip(a.transpose(1, 2), b.transpose(1, 2), strict=True)]
         return torch.stack([first for first, _ in found]), torch.stack([second for _, second in found])
     together = max(1, CACHED // (channels * positions))
-    pieces = zip(a.split(together), b.split(together), shift[..., None].split(together), strict=True)
-    products = [(x * (y - s)).sum(dim=2) for x, y, s in pieces]
+    products = [(x * y).sum(dim=2) for x, y in zip(a.split(together), b.split(together), strict=True)]
     return a.sum(dim=2).double(), torch.cat(products).double()
 
 
@@ -118,7 +116,7 @@ class _Normalise(torch.autograd.Function):
         # (N, C): the mean of an eighth of the positions; (shift - mean)^2 <= 8 variance, so that nothing cancels badly.
         shift = x[..., : positions // 8 + 1].mean(dim=2)
         d = x - shift[..., None]  # (N, C, S)
-        first, second = _sums(d, d, torch.zeros_like(shift))
+        first, second = _sums(d, d)
         rest = first / positions  # what rounding left of the mean
         ctx.freedom = max(positions - layer.unbiased, 1)
         own = torch.stack([shift + rest, (second - first * rest).clamp_min(0) / ctx.freedom])
@@ -133,18 +131,15 @@ class _Normalise(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, shift, rest, distance, invstd, weight = ctx.saved_tensors
-        sum_dy, sum_dyd = _sums(dy, x, shift)
+        d = x - shift[..., None]
+        sum_dy, sum_dyd = _sums(dy, d)
         sum_dyx = sum_dyd + distance * sum_dy  # of dy (x - mean)
         scale = invstd * weight.view(1, -1)
         of_mixed = torch.stack([-scale * sum_dy, -scale * invstd.square() * sum_dyx / 2])
         (of_mean, of_variance), of_weights = ctx.mixture.backward(of_mixed)
         slope = 2 / ctx.freedom * of_variance  # of d - rest
         offset = of_mean / x.shape[2] - slope * rest
-        dx = torch.empty_like(x)
-        maps = [_as_maps(values, x) for values in (shift, slope, offset, scale)]
-        for part, of_x, of_dy, *of_maps in parts(dx, x, dy, *maps):
-            d = torch.sub(of_x, of_maps[0], out=part)
-            multiply_add_(d, of_maps[1], of_maps[2]).addcmul_(of_dy, of_maps[3])
+        dx = multiply_add_(d, _as_maps(slope, d), _as_maps(offset, d)).addcmul_(dy, _as_maps(scale, d))
         of_affine = ((sum_dyx * invstd).sum(0), sum_dy.sum(0))
         return dx, None, *(gradient.view_as(weight).to(weight.dtype) for gradient in of_affine), *of_weights
 
