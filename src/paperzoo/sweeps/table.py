@@ -16,6 +16,16 @@ from paperzoo.sweeps.storage import Plan
 
 SHOWN = 8  # of the runs that have ended
 EVERY = 2.0  # seconds between two readings of the plan
+STATES = {
+    "COMPLETE": "done", "PRUNED": "stopped early", "RUNNING": "running", "WAITING": "waiting", "FAIL": "failed",
+}  # fmt: skip
+INTERRUPTED = "interrupted"  # its agent stopped, and another start takes it up
+
+
+def state_of(trial: FrozenTrial) -> str:
+    """A trial's state in words."""
+    lost = trial.state.name == "FAIL" and trial.user_attrs.get("outcome") == "lost"
+    return INTERRUPTED if lost else STATES[trial.state.name]
 
 
 class SweepTable:
@@ -56,13 +66,13 @@ class SweepTable:
     def summary(self) -> str:
         """One line: counts, the best, the time left."""
         counted = list(self.plan.counted().values())
-        states = [trial.state.name for trial in counted]
-        done = states.count("COMPLETE") + states.count("PRUNED")
+        states = [state_of(trial) for trial in counted]
+        done = states.count("done") + states.count("stopped early")
         parts = [f"{done} of {self.plan.planned or 'as many as you like'} done"]
-        names = {"RUNNING": "running", "WAITING": "waiting", "FAIL": "failed", "PRUNED": "stopped early"}
-        parts += [f"{states.count(state)} {name}" for state, name in names.items() if states.count(state)]
+        others = ("running", "waiting", INTERRUPTED, "failed", "stopped early")
+        parts += [f"{states.count(state)} {state}" for state in others if states.count(state)]
         best = self._best(counted)
-        return ", ".join(part for part in (*parts, best, self._time_left(done, states.count("FAIL"))) if part)
+        return ", ".join(part for part in (*parts, best, self._time_left(done, states.count("failed"))) if part)
 
     def _best(self, counted: list[FrozenTrial]) -> str:
         metric = self.plan.sweep.metric
@@ -102,7 +112,7 @@ class SweepTable:
         return table
 
     def _cells(self, trial: FrozenTrial) -> tuple[str, ...]:
-        state = {"COMPLETE": "done", "PRUNED": "stopped early", "FAIL": "failed"}[trial.state.name]
+        state = state_of(trial)
         value = f"{trial.value:.4g}" if trial.value is not None and trial.state.name == "COMPLETE" else ""
         seconds = f"{trial.duration.total_seconds():.0f} s" if trial.duration else ""
         cell = self.plan.cells.get(trial.user_attrs["key"]) or cell_of(self.plan.sweep, trial.params)
