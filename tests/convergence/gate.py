@@ -1,7 +1,7 @@
 """The convergence gate: three recipes on the embedded data must still learn what they learned.
 
 Each ``tests/convergence/<recipe>.json`` holds a recipe's command and the raw results of its seeds. A fresh run with
-another seed must fall into the interval in which, by those results, 99.9 % of new seeds fall (Student's prediction
+another seed must fall into the interval in which, by those results, 99 % of new seeds fall (Student's prediction
 interval); a run outside fails.
 
     python tests/convergence/gate.py                     check all recipes (about 90 s)
@@ -25,12 +25,12 @@ HERE = Path(__file__).parent
 TRAIN = HERE.parents[1] / "src" / "train.py"
 RECIPES = {
     "scnet_sgd": ["model=scnet", "trainer.max_epochs=3"],
-    "resnet_mixup": ["model=resnet", "mix=mixup", "trainer.max_epochs=3"],
+    "resnet_mixup": ["model=resnet", "mix=mixup", "trainer.max_epochs=5"],
     "shufflenet_v2_adamw": ["model=shufflenet_v2", "optimizer=adamw", "trainer.max_epochs=3"],
 }
 METRIC = "test/top1"
 SEEDS, FRESH = range(6), 100
-COVERAGE = 0.999
+COVERAGE = 0.99
 
 
 def run(words: list[str], seed: int) -> record.Record:
