@@ -25,7 +25,6 @@ def test_it_needs_a_project(project):
 
 @pytest.mark.parametrize("method", ["grid", "random"])
 def test_the_blocks(method, monkeypatch):
-    pytest.importorskip("wandb_workspaces", reason="pip install 'paperzoo[publish]'")
     from wandb_workspaces.reports.v2 import interface
 
     monkeypatch.setattr(interface, "_get_api", lambda: None)
@@ -44,7 +43,6 @@ def test_the_blocks(method, monkeypatch):
 
 
 def test_it_is_saved_on_the_server(monkeypatch):
-    pytest.importorskip("wandb_workspaces", reason="pip install 'paperzoo[publish]'")
     import wandb
 
     server = Server()
