@@ -1,7 +1,8 @@
 """What synchronising batch normalisation costs: two gloo ranks of one thread each, maps of (32, 64, 32, 32).
 
 In turn: torch's BatchNorm2d on each rank by itself; SyncBatchNorm; and native's protocol (an all-gather of mean,
-inverse deviation and count) over the same kernels. Prints time, ratio, collectives and bytes of one layer.
+inverse deviation and count) over the same kernels. Prints times, the rounds' ratios (median and middle half), and the
+collectives and bytes of one layer.
 
     python benchmarks/sync_bn.py [rounds=7]
 
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from paperzoo.norms import SyncBatchNorm, sync
 
 SHAPE, STEPS, RANKS = (32, 64, 32, 32), 20, 2
+LOCAL, NATIVE = "local BatchNorm2d", "native's protocol"
 
 
 def gathered_moments(count: int, shift: Tensor, first: Tensor, second: Tensor, group: Any) -> tuple[Tensor, ...]:
@@ -62,39 +64,43 @@ class Counted:
 
 
 def milliseconds(layer: nn.Module, x: Tensor, dy: Tensor) -> float:
-    """The median of a few steps, all ranks starting together."""
-    times = []
-    for _ in range(STEPS):
-        x.grad = None
-        dist.barrier()
-        start = time.perf_counter()
-        layer(x).backward(dy)
-        times.append(time.perf_counter() - start)
-    return 1000 * statistics.median(times)
+    """One step, all ranks starting together."""
+    x.grad = None
+    dist.barrier()
+    start = time.perf_counter()
+    layer(x).backward(dy)
+    return 1000 * (time.perf_counter() - start)
+
+
+def ratio(values: list[float], bases: list[float]) -> str:
+    """The median of the rounds' ratios, and the middle half of them."""
+    quarters = statistics.quantiles([v / b for v, b in zip(values, bases, strict=True)], n=4)
+    return f"{quarters[1]:5.2f} ({quarters[0]:.2f} to {quarters[2]:.2f})"
 
 
 def measure(rank: int, store: str, rounds: int) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=RANKS)
     ours, native = sync.moments_of_all, gathered_moments
-    arms = {"local BatchNorm2d": (nn.BatchNorm2d(64), ours), "SyncBatchNorm": (SyncBatchNorm(64), ours),
-            "native's protocol": (SyncBatchNorm(64), native)}  # fmt: skip
+    arms = {LOCAL: (nn.BatchNorm2d(64), ours), "SyncBatchNorm": (SyncBatchNorm(64), ours),
+            NATIVE: (SyncBatchNorm(64), native)}  # fmt: skip
     for memory_format in (torch.contiguous_format, torch.channels_last):
         x = torch.randn(SHAPE).to(memory_format=memory_format).requires_grad_()
         dy = torch.randn(SHAPE).to(memory_format=memory_format)
         times: dict[str, list[float]] = {name: [] for name in arms}
         for number in range(rounds + 1):
-            for name, (layer, moments) in list(arms.items())[:: (-1) ** number]:
-                sync.moments_of_all = moments
-                time_taken = milliseconds(layer, x, dy)
-                if number:
-                    times[name].append(time_taken)
+            steps: dict[str, list[float]] = {name: [] for name in arms}
+            for step in range(STEPS):  # the arms in turn at each step, so that all see the same disturbances
+                for name, (layer, moments) in list(arms.items())[:: (-1) ** step]:
+                    sync.moments_of_all = moments
+                    steps[name].append(milliseconds(layer, x, dy))
+            for name, taken in steps.items():
+                times[name] += [statistics.median(taken)] * bool(number)  # the first round warms up
         if rank == 0:
             print(f"\n{str(memory_format).removeprefix('torch.')}, {RANKS} ranks of one thread, {rounds} rounds")
             for name, values in times.items():
-                ratios = [value / base for value, base in zip(values, times["local BatchNorm2d"], strict=True)]
-                print(f"{name:18} {statistics.median(values):7.2f} ms   ratio {statistics.median(ratios):5.2f} "
-                      f"({min(ratios):.2f} to {max(ratios):.2f})")  # fmt: skip
+                ratios = f"of local {ratio(values, times[LOCAL])}   of native's {ratio(values, times[NATIVE])}"
+                print(f"{name:18} {statistics.median(values):7.2f} ms   {ratios}")
     counted = Counted()
     for name, (layer, moments) in arms.items():
         sync.moments_of_all = moments

@@ -1,8 +1,10 @@
 """Processes that stay, for tests of collectives: each call makes a gloo group of as many ranks as it asks for."""
 
+import pickle
 import tempfile
 import traceback
 from collections.abc import Callable
+from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -17,22 +19,33 @@ SECONDS = 120  # then a call has failed
 
 def _serve(rank: int, pipe: Connection) -> None:
     torch.set_num_threads(1)
-    while (job := pipe.recv()) is not None:
+    while (job := pickle.loads(pipe.recv_bytes())) is not None:
         function, size, store, arguments = job
+        answer = None, None
         try:
-            dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
-            pipe.send((function(rank, *arguments), None))
+            dist.init_process_group(
+                "gloo",
+                init_method=f"file://{store}",
+                rank=rank,
+                world_size=size,
+                timeout=timedelta(seconds=SECONDS / 2),
+            )
+            answer = function(rank, *arguments), None
         except Exception:
-            pipe.send((None, traceback.format_exc()))
+            answer = None, traceback.format_exc()
         finally:
             if dist.is_initialized():
                 dist.destroy_process_group()
+        pipe.send_bytes(pickle.dumps(answer))
 
 
 class Ranks:
     """``MOST`` processes; ``run`` calls a function of a module on the first ``size`` of them."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         context = mp.get_context("spawn")
         self.pipes, self.processes = [], []
         for rank in range(MOST):
@@ -46,18 +59,27 @@ class Ranks:
         """``function(rank, *arguments)`` on each rank; their results, in order."""
         with tempfile.TemporaryDirectory() as folder:
             for pipe in self.pipes[:size]:
-                pipe.send((function, size, Path(folder) / "store", arguments))
+                # Not pipe.send: it would share tensors through a thread of each process, and that may hang.
+                pipe.send_bytes(pickle.dumps((function, size, Path(folder) / "store", arguments)))
             answers = []
             for rank, pipe in enumerate(self.pipes[:size]):
-                assert pipe.poll(SECONDS), f"rank {rank} gave no answer in {SECONDS} s"
-                answers.append(pipe.recv())
+                if not pipe.poll(SECONDS):
+                    self._start_again()
+                    raise AssertionError(f"rank {rank} gave no answer in {SECONDS} s")
+                answers.append(pickle.loads(pipe.recv_bytes()))
         errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(answers) if error]
         assert not errors, "\n".join(errors)
         return [value for value, _ in answers]
 
+    def _start_again(self) -> None:
+        """Else every later call would wait for ranks that hang."""
+        for process in self.processes:
+            process.kill()
+        self._start()
+
     def stop(self) -> None:
         """End the processes."""
         for pipe in self.pipes:
-            pipe.send(None)
+            pipe.send_bytes(pickle.dumps(None))
         for process in self.processes:
             process.join(10)

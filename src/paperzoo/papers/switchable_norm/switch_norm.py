@@ -14,20 +14,23 @@ from paperzoo.norms.layers import Normalisation
 from paperzoo.norms.sync import is_recomputed, multiply_add_, sum_over, sums, wide_enough
 
 CACHED = 2**18  # numbers: products of so many at once stay in the processor's cache
-LARGE = 2**15  # numbers: an image of so many is worth a kernel of its own
 
 
-def _sums(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums of ``a`` and of ``a b`` over the positions: (N, C, S) each -> (N, C) each, in float64."""
-    images, channels, positions = a.shape
+def _sums(a: Tensor, b: Tensor, shift: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The sums of ``a`` and of ``a (b - shift)`` over the positions, (N, C) each, in float64.
+
+    Args:
+        a, b: (N, C, S).
+        shift: (N, C); None is 0.
+    """
+    images, channels, positions = b.shape
     if a.is_contiguous() or b.is_contiguous():
-        first, second = sums(a.reshape(1, -1, positions), b.reshape(1, -1, positions))
+        a, b = a.reshape(1, -1, positions), b.reshape(1, -1, positions)
+        first, second = sums(a, b, None if shift is None else shift.flatten())
         return first.view(images, channels), second.view(images, channels)
-    if channels * positions >= LARGE:  # in channels_last, each image is a contiguous matrix (S, C)
-        found = [sums(*matrices) for matrices in zip(a.transpose(1, 2), b.transpose(1, 2), strict=True)]
-        return torch.stack([first for first, _ in found]), torch.stack([second for _, second in found])
-    together = max(1, CACHED // (channels * positions))
-    products = [(x * y).sum(dim=2) for x, y in zip(a.split(together), b.split(together), strict=True)]
+    together = max(1, CACHED // max(channels * positions, 1))
+    d = b.split(together) if shift is None else map(torch.sub, b.split(together), shift[..., None].split(together))
+    products = [torch.mul(*few).sum(dim=2) for few in zip(d, a.split(together), strict=True)]
     return a.sum(dim=2).double(), torch.cat(products).double()
 
 
@@ -131,15 +134,14 @@ class _Normalise(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy: Tensor) -> Any:
         x, shift, rest, distance, invstd, weight = ctx.saved_tensors
-        d = x - shift[..., None]
-        sum_dy, sum_dyd = _sums(dy, d)
+        sum_dy, sum_dyd = _sums(dy, x, shift)
         sum_dyx = sum_dyd + distance * sum_dy  # of dy (x - mean)
         scale = invstd * weight.view(1, -1)
         of_mixed = torch.stack([-scale * sum_dy, -scale * invstd.square() * sum_dyx / 2])
         (of_mean, of_variance), of_weights = ctx.mixture.backward(of_mixed)
         slope = 2 / ctx.freedom * of_variance  # of d - rest
-        offset = of_mean / x.shape[2] - slope * rest
-        dx = multiply_add_(d, _as_maps(slope, d), _as_maps(offset, d)).addcmul_(dy, _as_maps(scale, d))
+        offset = of_mean / x.shape[2] - slope * (shift + rest)
+        dx = torch.addcmul(_as_maps(offset, x), x, _as_maps(slope, x)).addcmul_(dy, _as_maps(scale, x))
         of_affine = ((sum_dyx * invstd).sum(0), sum_dy.sum(0))
         return dx, None, *(gradient.view_as(weight).to(weight.dtype) for gradient in of_affine), *of_weights
 
