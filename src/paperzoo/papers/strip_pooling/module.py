@@ -1,0 +1,58 @@
+"""Strip pooling's modules, one a task; importing their package has registered the networks."""
+
+from typing import Any
+
+import timm
+from torch import nn
+
+from paperzoo.errors import UserError
+from paperzoo.tasks.classification import Classification
+from paperzoo.tasks.segmentation import Segmentation
+
+AUXILIARY = 0.4  # the paper's weight of the auxiliary loss
+PARSERS = {"strip_pooling_small": "spnet_small", "strip_resnet50": "spnet50", "strip_resnet101": "spnet101"}
+
+
+class StripPooling(Classification):
+    """Hou et al., 2020: the trunk alone, whose bottlenecks look along rows and columns.
+
+    ``spm`` says in which blocks; ``depth`` and ``width`` are of the small network alone, the other options of the
+    scene parser.
+    """
+
+    def build_network(self, network: str, num_classes: int, in_chans: int, **options: Any) -> nn.Module:
+        """A trunk from timm's registry; options that are None it leaves out."""
+        if network.startswith("spnet"):
+            raise UserError(
+                f"model.network={network}: labels pixels, this data labels images; use data=digit_maps or"
+                " data=coco_stuff, or a network that classifies (strip_pooling_small, strip_resnet50, ...)"
+            )
+        return timm.create_model(network, num_classes=num_classes, in_chans=in_chans, **options)
+
+
+class SceneParsing(Segmentation):
+    """Hou et al., 2020: SPNet, or a trunk's name for the SPNet upon it.
+
+    ``spm``, ``mpms``, ``short_range`` and ``long_range`` are the paper's ablations, ``auxiliary`` is the weight of the
+    auxiliary loss (null 0.4; 0 leaves its scorer away).
+    """
+
+    @property
+    def auxiliary(self) -> float:
+        """The weight of the auxiliary loss."""
+        return _weight(self.hparams["model"]["auxiliary"])
+
+    def build_network(
+        self, network: str, num_classes: int, in_chans: int, auxiliary: float | None = None, **options: Any
+    ) -> nn.Module:
+        """An SPNet from timm's registry; options that are None it leaves out."""
+        name = PARSERS.get(network, network)
+        has_scorer = _weight(auxiliary) > 0
+        return timm.create_model(name, num_classes=num_classes, in_chans=in_chans, auxiliary=has_scorer, **options)
+
+
+def _weight(auxiliary: float | None) -> float:
+    return AUXILIARY if auxiliary is None else auxiliary
+
+
+classification, segmentation = StripPooling, SceneParsing  # by the data's task, as conf/model/strip_pooling.yaml names
