@@ -110,6 +110,34 @@ def test_a_product_costs_its_inner_dimension():
     assert counted == Count(0, 4 * 9 * 5, 4 * 9, 2 * 60 + 36, 0)
 
 
+@pytest.mark.parametrize(
+    ("network", "size", "macs"),
+    [  # tokens of 8 numbers, 5 of them
+        (lambda: Calls(lambda x: F.scaled_dot_product_attention(x, x, x)), (2, 5, 8), 2 * 2 * 5 * 5 * 8),
+        (lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), (5, 8), 5 * 8 * (32 + 32) + 2 * 5 * 5 * 8),
+        (lambda: nn.LSTM(8, 3, batch_first=True), (5, 8), 5 * 4 * 3 * (8 + 3)),
+        (lambda: nn.GRU(8, 3, batch_first=True), (5, 8), 5 * 3 * 3 * (8 + 3)),
+        (lambda: Calls(lambda x: torch.mv(x[0], x[0, 0])), (5, 8), 5 * 8),
+    ],
+    ids=["attention", "transformer", "LSTM", "GRU", "matrix by vector"],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_fused_kernels_cost_their_products(network, size, macs, device):
+    fast = torch.backends.mha.get_fastpath_enabled()
+    assert count(network().to(device), size).macs == macs
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+
+
+def test_it_counts_in_inference_mode_what_it_counts_outside():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+    with torch.inference_mode():
+        inside = count(network, (1, 4, 4))
+        made = count(nn.Linear(4, 3), (4,))
+        assert torch.is_inference_mode_enabled()
+    assert inside == count(network, (1, 4, 4))
+    assert (inside.macs, made.macs) == (72 + 24, 12)
+
+
 def test_a_layer_used_twice_costs_twice_and_has_its_parameters_once():
     shared = nn.Linear(4, 4, bias=False)
     assert count(nn.Sequential(shared, shared), (4,)) == Count(16, 32, 8, 2 * (4 + 16 + 4), 0)

@@ -71,6 +71,7 @@ class Skipped(nn.Module):
         (nn.Sequential(nn.Conv2d(1, 1, 4, 4), nn.Conv2d(1, 1, 3, padding=1), nn.ConvTranspose2d(1, 1, 4, 2, 1)), 2),
         (nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(1, 1, 3, padding=1), nn.Upsample(scale_factor=2)), 1),
         (nn.Sequential(nn.AdaptiveAvgPool2d(12), nn.Conv2d(1, 1, 3, padding=1)), 4),
+        (nn.MaxPool2d(3, 2, padding=1, dilation=2, ceil_mode=True), 2),
         (nn.Sequential(nn.AvgPool2d(3, 2, 1), nn.BatchNorm2d(1), nn.ReLU(), nn.Conv2d(1, 1, 7, 2, 3)), 4),
     ],
 )
@@ -133,6 +134,15 @@ def test_by_hand():
     chain = [{"kernel": 7, "stride": 2, "padding": 3}, {"kernel": 3, "stride": 2, "padding": 1}, {"kernel": 3}]
     assert of_chain(chain) == Field(-5, 13, 4)
     assert of_chain([]) == Field()
+
+
+@pytest.mark.parametrize("name", ["strip_pooling_small", "spnet_small"])
+def test_strips_have_seen_all(name):
+    """A row and a column of means are added to a map, grids are products of matrices."""
+    import paperzoo.papers.strip_pooling  # noqa: F401
+
+    fields = receptive_field(timm.create_model(name), (3, 32, 32), "forward_features")
+    assert [field.size for field in fields] == [inf, inf]
 
 
 def test_a_gate_has_seen_all():

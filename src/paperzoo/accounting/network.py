@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 Result = Any  # what an operation returns: a tensor, or several
@@ -65,6 +66,11 @@ def _convolution_macs(args: tuple[Any, ...], output: Tensor) -> int:
     return (image if transposed else output).numel() * weight[0].numel()
 
 
+def _lstm_macs(args: tuple[Any, ...], output: Tensor) -> int:
+    sequence, *weights = args[:3]  # (T, B, C), of the input and of the state
+    return sequence[..., 0].numel() * sum(weight.numel() for weight in weights)
+
+
 def _product_macs(position: int) -> Callable[[tuple[Any, ...], Tensor], int]:
     return lambda args, output: output.numel() * args[position].shape[-1]
 
@@ -75,6 +81,8 @@ MACS: dict[Any, Callable[[tuple[Any, ...], Tensor], int]] = {
     aten.bmm: _product_macs(0),
     aten.addmm: _product_macs(1),
     aten.baddbmm: _product_macs(1),
+    aten.mv: _product_macs(0),
+    aten.mkldnn_rnn_layer: _lstm_macs,  # an LSTM on a CPU; elsewhere it is made of products
 }
 
 
@@ -88,6 +96,11 @@ class _Watch(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Result:
+        if not func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CPU):
+            with self:  # in inference mode what is composed of other operations comes whole
+                parts = func.decompose(*args, **(kwargs or {}))
+            if parts is not NotImplemented:
+                return parts
         result = func(*args, **(kwargs or {}))
         self.note(func, args, kwargs or {}, result)
         return result
@@ -96,8 +109,20 @@ class _Watch(TorchDispatchMode):
 @contextmanager
 def watched(network: nn.Module, note: Callable[[Any, tuple[Any, ...], dict[str, Any], Result], None]) -> Iterator[None]:
     """Evaluation mode without gradients, in which ``note(operation, args, kwargs, result)`` sees every operation."""
-    with _evaluating(network), torch.no_grad(), _Watch(note):
+    with _evaluating(network), _unfused(), torch.no_grad(), _Watch(note):
         yield
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Attention as the products that it is of, which fused kernels hide; then as before."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def image_for(network: nn.Module, input_size: tuple[int, ...]) -> Tensor:

@@ -104,10 +104,20 @@ def _after(operation: Any, args: tuple[Any, ...], inputs: list[Tensor], seen: Fi
     rule, output = RULES.get(operation.overloadpacket), first_tensor(result)
     if rule is not None:
         return rule(seen, args, output)
-    sizes = {tensor.shape[-2:] for tensor in inputs}
-    if output is None or operation.is_view or output.shape[-2:] in sizes or seen == (WHOLE, WHOLE):
+    sizes = [tensor.shape[-2:] for tensor in inputs]
+    if output is None or operation.is_view or output.shape[-2:] in (*sizes, _broadcast(sizes)):
         return seen
+    if all(field.size == inf for field in seen):
+        return WHOLE, WHOLE
     raise UserError(f"receptive field: there is no rule for {operation}, which changes the size of a map")
+
+
+def _broadcast(sizes: list[torch.Size]) -> torch.Size | None:
+    """Of a row and a column of numbers the map that they make; None where sizes do not go together."""
+    try:
+        return torch.broadcast_shapes(*sizes)
+    except RuntimeError:
+        return None
 
 
 def _both(numbers: Any) -> tuple[int, int]:
@@ -123,13 +133,17 @@ def _convolution(seen: Fields, args: tuple[Any, ...], output: Any) -> Fields:
     return high, wide
 
 
-def _pool(seen: Fields, args: tuple[Any, ...], output: Any) -> Fields:
+def _pool(seen: Fields, args: tuple[Any, ...], output: Any, dilation: Any = (1,)) -> Fields:
     kernel = args[1]
     stride = args[2] if len(args) > 2 and args[2] else kernel
     padding = args[3] if len(args) > 3 else [0]
-    settings = zip(seen, _both(kernel), _both(stride), _both(padding), strict=True)
+    settings = zip(seen, _both(kernel), _both(stride), _both(padding), _both(dilation), strict=True)
     high, wide = (field.window(*setting) for field, *setting in settings)
     return high, wide
+
+
+def _max_pool(seen: Fields, args: tuple[Any, ...], output: Any) -> Fields:
+    return _pool(seen, args, output, dilation=args[4] if len(args) > 4 else (1,))
 
 
 def _resize(seen: Fields, args: tuple[Any, ...], output: Tensor) -> Fields:
@@ -180,7 +194,7 @@ def _whole(seen: Fields, args: tuple[Any, ...], output: Any) -> Fields:
 RULES: dict[Any, Callable[[Fields, tuple[Any, ...], Any], Fields]] = {
     aten.convolution: _convolution,
     aten.avg_pool2d: _pool,
-    aten.max_pool2d_with_indices: _pool,
+    aten.max_pool2d_with_indices: _max_pool,
     aten.upsample_nearest2d: _resize,
     aten._adaptive_avg_pool2d: _resize,
     aten.adaptive_max_pool2d: _resize,
