@@ -266,6 +266,10 @@ def test_heads_and_features(name):
     assert network(x).shape == (2, 3)
     network.reset_classifier(0)
     torch.testing.assert_close(network(x), network.forward_features(x).amax((2, 3)), rtol=1e-4, atol=1e-4)
+    network.reset_classifier(0, "")  # timm's way to have the maps
+    assert torch.equal(network(x), network.forward_features(x))
+    network.reset_classifier(3, "avg")
+    assert network(x).shape == (2, 3)
 
 
 @pytest.mark.parametrize("name", FRAMED)

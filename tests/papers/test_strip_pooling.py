@@ -1,6 +1,7 @@
 """Strip pooling against the equations, pixel by pixel, and against the official layers' order, in float64."""
 
 import copy
+from functools import partial
 
 import pytest
 import timm
@@ -11,6 +12,7 @@ from timm.models.resnet import Bottleneck
 from torch import nn
 
 from paperzoo.errors import UserError
+from paperzoo.norms import SyncBatchNorm
 from paperzoo.papers.strip_pooling import MixedPoolingModule, SPBottleneck, StripPoolingModule, load_official
 from paperzoo.papers.strip_pooling.strips import grid_means
 
@@ -257,7 +259,8 @@ def test_the_parsers_heads_and_features():
     sum(part.square().sum() for part in both).backward()
     assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
     network.reset_classifier(0)
-    assert network(torch.randn(2, 1, 16, 16)).shape == (2, network.num_features, 16, 16)
+    assert network(torch.randn(2, 1, 16, 16)).shape == (2, network.head_hidden_size, 16, 16)
+    assert network.forward_features(torch.randn(1, 1, 16, 16)).shape == (1, network.num_features, 8, 8)
     maps = timm.create_model("spnet_small", width=8, in_chans=1, features_only=True).eval()
     maps.load_state_dict(network.backbone.state_dict())
     x = torch.randn(1, 1, 16, 16)
@@ -283,6 +286,18 @@ def test_a_batch_of_one_trains_or_says_why_not():
     for name in ("spnet_small", "strip_pooling_small"):
         with pytest.raises(UserError, match=r"StripPoolingModule: of a map of 1x9 and a batch of 1, .* at least 2"):
             timm.create_model(name, width=8, in_chans=1)(torch.randn(1, 1, 1, 9))
+    mixed = partial(MixedPoolingModule, 8, (2, 3))
+    with pytest.raises(UserError, match=r"MixedPoolingModule: of a map of 1x5 and a batch of 1, .* at least 2"):
+        mixed()(torch.randn(1, 8, 1, 5))
+    with pytest.raises(UserError, match="grids of more than one cell"):
+        MixedPoolingModule(8, (1, 3))(torch.randn(1, 8, 6, 5))
+    assert mixed(long_range=False)(torch.randn(1, 8, 1, 5)).shape == (1, 8, 1, 5)  # has no strips
+    for module in (mixed(norm_layer=SyncBatchNorm), StripPoolingModule(8, 8, SyncBatchNorm)):  # other ranks add some
+        assert module(torch.randn(1, 8, 1, 5)).isfinite().all()
+    frozen = mixed()
+    for part in frozen.modules():
+        part.train(not isinstance(part, nn.BatchNorm2d))
+    assert frozen(torch.randn(1, 8, 1, 5)).isfinite().all()
     free = timm.create_model("spnet_small", width=8, in_chans=1, norm_layer=lambda c, **_: nn.GroupNorm(1, c))
     free(torch.randn(1, 1, 1, 9)).sum().backward()
 

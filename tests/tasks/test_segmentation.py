@@ -67,6 +67,12 @@ def test_losses_leave_ignored_pixels_out_and_add_the_auxiliary_scorers():
     assert all(p.grad.abs().max() == 0 for p in module.network.head.parameters())
 
 
+def test_one_image_of_one_pixel_is_one_line():
+    module, _ = module_and_data("model.spm=none", "model.mpms=0")
+    with pytest.raises(UserError, match=r"1 image of 1x1: .* BatchNorm cannot train on a batch of 1"):
+        module.logits_and_loss(torch.rand(1, 1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64))
+
+
 @pytest.mark.parametrize("words", [["model.network=spnet_small", "model.auxiliary=0"], ["norm=group"]])
 def test_options_reach_the_parser(words):
     module, data = module_and_data(*words)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from paperzoo import pictures
+from paperzoo.norms.single import explained
 from paperzoo.tasks.classification import Batch, Classification
 from paperzoo.tasks.running import Running
 
@@ -104,7 +105,8 @@ class Segmentation(Classification):
         """Logits (B, K, H, W), and the mean loss over labelled pixels with the auxiliary scorer's share."""
         if not self.auxiliary:
             return super().logits_and_loss(images, targets)
-        logits, second = self.network.forward_both(images.contiguous(memory_format=self.memory_format))
+        with explained(len(images), images.shape[2:]):
+            logits, second = self.network.forward_both(images.contiguous(memory_format=self.memory_format))
         return logits, self.mean_loss(logits, targets) + self.auxiliary * self.mean_loss(second, targets)
 
     def mean_loss(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class ShuffleNet(nn.Module):
         last: channels of a pointwise convolution before the pooling (V2); None leaves it away.
         num_classes: 0 leaves the classifier away.
         in_chans: channels of the images.
-        global_pool: timm's name of the pooling before the classifier.
+        global_pool: timm's name of the pooling before the classifier; "" leaves it away, without classifier alone.
         drop_rate: dropout before the classifier.
         norm_layer: of the stem and the units.
     """
@@ -72,7 +72,7 @@ class ShuffleNet(nn.Module):
         self.conv_last = nn.Identity() if last is None else _convolution(chans, last, 1, 1, norm_layer)
         self.num_features = self.head_hidden_size = last or chans
         self.num_classes = num_classes
-        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=True)
+        self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
         self.drop = nn.Dropout(drop_rate)
         self.classifier = self._classifier()
         self._initialise()
@@ -101,7 +101,7 @@ class ShuffleNet(nn.Module):
         weight: Any = self.first_conv[0].weight
         self.num_classes = num_classes
         if global_pool is not None:
-            self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=True)
+            self.global_pool = SelectAdaptivePool2d(pool_type=global_pool, flatten=bool(global_pool))
         self.classifier = self._classifier().to(weight.device, weight.dtype)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

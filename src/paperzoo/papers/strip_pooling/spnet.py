@@ -83,7 +83,7 @@ class SPNet(nn.Module):
         info: Any = self.backbone.feature_info
         before, last = info.channels()[-2:]
         inner = last // 2
-        self.num_features = self.head_hidden_size = inner // 2
+        self.num_features, self.head_hidden_size = inner, inner // 2
         self.reduce = nn.Sequential(nn.Conv2d(last, inner, 1, bias=False), norm_layer(inner), nn.ReLU(inplace=True))
         ranges = {"short_range": short_range, "long_range": long_range}
         modules = [MixedPoolingModule(inner, pool_size, norm_layer, UP, **ranges) for _ in range(mpms)]

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from paperzoo.errors import UserError
+from paperzoo.norms import needs_two
 
 NormLayer = Callable[[int], nn.Module]
 UP: dict[str, Any] = {"mode": "bilinear", "align_corners": True}  # as in the authors' code
@@ -46,7 +46,7 @@ class StripPoolingModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W), to be multiplied with."""
-        _demand_statistics(self, x)
+        _demand_statistics(self, x, alone=min(x.shape[-2:]) == 1)
         rows = self.bn1(self.conv1(x.mean(3, keepdim=True)))  # (B, C', H, 1)
         columns = self.bn2(self.conv2(x.mean(2, keepdim=True)))  # (B, C', 1, W)
         return self.conv3((rows + columns).relu_()).sigmoid()
@@ -115,7 +115,9 @@ class MixedPoolingModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        _demand_statistics(self, x)
+        one_cell = self.short_range and 1 in self.pool_size
+        one_strip = self.long_range and min(x.shape[-2:]) == 1
+        _demand_statistics(self, x, alone=one_cell or one_strip or max(x.shape[-2:]) == 1)
         parts = []
         if self.short_range:
             parts.append(self._short(self.conv1_1(x)))
@@ -154,12 +156,15 @@ def _windows(n: int, side: int, like: Tensor) -> Tensor:
     return inside.to(like.dtype) / inside.sum(1, keepdim=True)
 
 
-def _demand_statistics(module: nn.Module, x: Tensor) -> None:
-    """Batch normalisation cannot train on one number per channel: say what to change."""
-    if not (module.training and len(x) == 1 and min(x.shape[-2:]) == 1):
-        return
-    if any(isinstance(part, _BatchNorm) for part in module.modules()):
+def _demand_statistics(module: nn.Module, x: Tensor, *, alone: bool) -> None:
+    """Batch normalisation cannot train on one number per channel: say what to change.
+
+    Args:
+        alone: whether some map of the module has one pixel.
+    """
+    if alone and len(x) == 1 and any(map(needs_two, module.modules())):
         raise UserError(
             f"{type(module).__name__}: of a map of {x.shape[-2]}x{x.shape[-1]} and a batch of 1, the mean of a strip"
-            " leaves BatchNorm one number per channel; train on a batch of at least 2, or on larger images"
+            " or grid leaves BatchNorm one number per channel; train on a batch of at least 2, on larger images, or"
+            " with grids of more than one cell"
         )
