@@ -68,7 +68,7 @@ def test_losses_leave_ignored_pixels_out_and_add_the_auxiliary_scorers():
 
 
 def test_one_image_of_one_pixel_is_one_line():
-    module, _ = module_and_data("model.spm=none", "model.mpms=0")
+    module, _ = module_and_data("model.network=spnet_small", "model.spm=none", "model.mpms=0")
     with pytest.raises(UserError, match=r"1 image of 1x1: .* BatchNorm cannot train on a batch of 1"):
         module.logits_and_loss(torch.rand(1, 1, 1, 1), torch.zeros(1, 1, 1, dtype=torch.int64))
 
