@@ -193,6 +193,19 @@ def test_numbers_in_words(value, text):
     assert page.wording.number(value) == text
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(0.0768, 10.52, "+0.08 to +10.52"), (0.012, 0.034, "+0.012 to +0.034"), (None, None, "")],
+)
+def test_both_ends_of_an_interval_have_as_many_decimals(low, high, text):
+    assert page.wording.bounds(Interval(0.03, low, high, 3, "t"), signed=True) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0004, "< .001"), (0.9994, ".999"), (0.9996, "> .999"), (1.0, "1.000")])
+def test_no_probability_is_rounded_to_certainty(value, text):
+    assert page.wording.probability(value) == text
+
+
 @pytest.mark.parametrize(("value", "text"), [(9.87, "9.87 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min")])
 def test_seconds_in_words(value, text):
     assert page.wording.seconds(value) == text

@@ -34,7 +34,7 @@ class Comparison:
     p_holm: float | None  # adjusted over the report's arms
     p_sign_flip: float | None  # exact, two-sided
     effect_size: float | None  # Cohen's d of the differences (d_z)
-    detectable: float | None  # smallest difference seen with power .8 at alpha .05 and this n and spread
+    detectable: float | None  # smallest true difference found with power .8 at alpha .05 (Holm's first step), this n
     probability: float | None  # P(arm beats baseline), on a new seed
     verdict: Verdict
 

@@ -15,12 +15,23 @@ from paperzoo.verbs import whole_number
 SHOWN = 60  # letters of a line that differs
 
 
-def run(path: str, row: str | None, seed: str | None, *, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
+def run(
+    path: str,
+    row: str | None,
+    seed: str | None,
+    diff: str | None,
+    *,
+    runs_dir: str,
+    data_dir: str,
+    tolerance: float | None,
+) -> int:
     """What ``reproduce.py`` does with a folder of reports.
 
     Raises:
-        UserError: it holds no report, or none with such an arm or seed.
+        UserError: it holds no report, or none with such an arm or seed, or the options are a run's.
     """
+    if diff is not None:
+        raise UserError(f"diff={diff}: goes with a run's id, {path} is a folder")
     if not _reports(Path(path)):
         raise UserError(f"{path}: neither a run nor a report; a report's folder holds {RECORDS}")
     if row is None:
@@ -102,6 +113,7 @@ def rerun(path: str, row: str, seed: int | None, *, runs_dir: str, data_dir: str
     chosen = [entry for entry in arm.runs if seed in (None, entry.seed)]
     if not chosen:
         known = ", ".join(str(entry.seed) for entry in arm.runs) or "none"
-        raise UserError(f"seed={seed}: {row} has no run of it; its seeds: {known}")
+        of_what = f"row={row}" if seed is None else f"seed={seed}"
+        raise UserError(f"{of_what}: {row} has no such run in the report; its seeds: {known}")
     paths = Paths(runs_dir=runs_dir, data_dir=data_dir)
     return max(reproduction.again(entry, paths, tolerance) for entry in chosen)
