@@ -174,14 +174,23 @@ def test_the_index_has_every_paper_with_its_claims_and_every_report(tmp_path):
 def test_a_measured_claim_shows_its_verdict(tmp_path, monkeypatch):
     card = cards.load("scnet")
     entry = cards.Measured(
-        claim="imagenet", runs=["r"], n=6, mean=1.02, interval=(0.7, 1.3), scale="tiny", verdict="failed"
+        claim="imagenet",
+        report="a",
+        what="scnet less resnet, points",
+        runs=["r"],
+        n=6,
+        mean=1.02,
+        interval=(0.7, 1.3),
+        scale="tiny",
+        verdict="failed",
     )
     monkeypatch.setattr(cards, "slugs", lambda: ["scnet"])
     monkeypatch.setattr(cards, "load", lambda slug: card.model_copy(update={"measured": [entry]}))
-    assert rows(page.write_index(tmp_path).read_text(), "Claims of scnet")[0][-3:] == [
+    assert rows(page.write_index(tmp_path).read_text(), "Claims of scnet")[0][-4:] == [
         "failed",
-        "mean 1.02 (0.70 to 1.30), n = 6",
-        "tiny",
+        "scnet less resnet, points: 1.02 (0.70 to 1.30), n = 6",
+        "tiny;",
+        "report",
     ]
 
 
