@@ -18,26 +18,18 @@ from paperzoo import verbs
 from paperzoo.errors import UserError
 
 
-def main(
-    run: str = "", *, tolerance: str | None, diff: str | None, row: str | None, seed: str | None, **at: Any
-) -> int:
+def main(run: str = "", *, tolerance: str | None, **given: Any) -> int:
     """Reproduce or compare."""
     if not run:
         raise UserError("which run or report? python src/reproduce.py <id>; `python src/runs.py` lists the runs")
-    allowed = verbs.fraction("tolerance", tolerance) if tolerance else None
+    allowed = None if tolerance is None else verbs.fraction("tolerance", tolerance)
     if Path(run).is_dir() and not (Path(run) / "run.json").is_file():
-        from paperzoo.reports import reproduction as reports
+        from paperzoo.reports import reproduction as of_reports
 
-        return reports.run(run, row, seed, **at, tolerance=allowed)
+        return of_reports.run(run, **given, tolerance=allowed)
     from paperzoo.runs import reproduction
 
-    if row is not None or seed is not None:
-        raise UserError(f"{run}: row= and seed= go with a report's folder, such as reports/<name>")
-    if diff == "":
-        raise UserError("diff=: which other run? python src/reproduce.py <id> diff=<id>")
-    if diff:
-        return reproduction.differences(run, diff, at["runs_dir"])
-    return reproduction.reproduce(run, **at, tolerance=allowed)
+    return reproduction.run(run, **given, tolerance=allowed)
 
 
 if __name__ == "__main__":

@@ -139,10 +139,10 @@ def test_other_data_are_told():
 
 def test_groups_options_and_experiments_tell_arms():
     words = {"norm": {"values": ["paper", "group"]}, "experiment": {"values": ["a/x", "b/y"]}, "optimizer.lr":
-             {"values": ["1e-1", 0.2]}, "trainer.max_steps": {"value": "null"}}  # fmt: skip
+             {"values": ["1e-1", 0.2]}, "trainer.max_steps": {"value": "null"}, "note": {"value": "@x"}}  # fmt: skip
     given = [
-        record(lr=lr, config={"norm": {"name": norm}}, command=["python", "src/train.py", f"experiment={experiment}"],
-               code=f"{norm}{experiment}")
+        record(lr=lr, config={"norm": {"name": norm}, "note": "@x"}, code=f"{norm}{experiment}",
+               command=["python", "src/train.py", f"experiment={experiment}"])
         for norm in ("paper", "group") for experiment in ("a/x", "b/y") for lr in (0.1, 0.2)
     ]  # fmt: skip
     got = analyse(given, sweep(parameters=words))

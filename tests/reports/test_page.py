@@ -174,13 +174,21 @@ def test_the_index_has_every_paper_with_its_claims_and_every_report(tmp_path):
 def test_a_measured_claim_shows_its_verdict(tmp_path, monkeypatch):
     card = cards.load("scnet")
     entry = cards.Measured(
-        claim="imagenet", runs=["r"], n=6, mean=1.02, interval=(0.7, 1.3), scale="tiny", verdict="failed"
+        claim="imagenet",
+        report="a",
+        what="scnet less resnet, points",
+        runs=["r"],
+        n=6,
+        mean=1.02,
+        interval=(0.7, 1.3),
+        scale="tiny",
+        verdict="failed",
     )
     monkeypatch.setattr(cards, "slugs", lambda: ["scnet"])
     monkeypatch.setattr(cards, "load", lambda slug: card.model_copy(update={"measured": [entry]}))
     assert rows(page.write_index(tmp_path).read_text(), "Claims of scnet")[0][-3:] == [
         "failed",
-        "mean 1.02 (0.70 to 1.30), n = 6",
+        "scnet less resnet, points: 1.02 (0.70 to 1.30), n = 6",
         "tiny",
     ]
 
@@ -191,6 +199,19 @@ def test_a_measured_claim_shows_its_verdict(tmp_path, monkeypatch):
 )
 def test_numbers_in_words(value, text):
     assert page.wording.number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "text"),
+    [(0.0768, 10.52, "+0.08 to +10.52"), (0.012, 0.034, "+0.012 to +0.034"), (None, None, "")],
+)
+def test_both_ends_of_an_interval_have_as_many_decimals(low, high, text):
+    assert page.wording.bounds(Interval(0.03, low, high, 3, "t"), signed=True) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0004, "< .001"), (0.9994, ".999"), (0.9996, "> .999"), (1.0, "1.000")])
+def test_no_probability_is_rounded_to_certainty(value, text):
+    assert page.wording.probability(value) == text
 
 
 @pytest.mark.parametrize(("value", "text"), [(9.87, "9.87 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min")])

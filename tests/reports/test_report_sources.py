@@ -280,6 +280,15 @@ def test_a_source_that_is_none_is_one_line(source, given, line):
     assert line in str(error.value)
 
 
+def test_two_records_that_share_an_id_are_left_out_whatever_their_order(tmp_path):
+    path, other = tmp_path / "runs.jsonl", record("scnet", 0, 0.99)
+    for given in ([*records(), records()[0], other], [other, *records()]):
+        path.write_text("".join(published(entry).model_dump_json() + "\n" for entry in given))
+        found = sources.lines(path)
+        assert len(found.records) == len(records()) - 1
+        assert found.problems == [f"{other.id}: two records of this run differ, so that it is left out"]
+
+
 def test_records_share_what_they_have_in_common(tmp_path):
     path = tmp_path / "runs.jsonl"
     path.write_text("".join(sources.written(map(published, records()))))

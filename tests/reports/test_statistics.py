@@ -105,6 +105,15 @@ def test_the_detectable_difference_has_power_80(n):
     assert power == pytest.approx(0.8, abs=1e-3)
 
 
+@pytest.mark.parametrize(("n", "arms"), [(3, 4), (6, 2), (6, 11), (12, 39)])
+def test_the_detectable_difference_of_several_arms_passes_holms_first_step(n, arms):
+    d = drawn(n)
+    lines = [statistics.compare("arm", of_seeds(d), of_seeds([0.0] * n), "maximize")] * arms
+    effect = statistics.holm(lines, "maximize")[0].detectable / d.std(ddof=1)
+    critical, shift = stats.t.ppf(1 - 0.025 / arms, n - 1), effect * math.sqrt(n)
+    assert stats.nct.sf(critical, n - 1, shift) == pytest.approx(0.8, abs=2e-3)
+
+
 def test_probability_by_hand():
     # n = 2: Student with one degree of freedom is Cauchy; mean 1, sd sqrt(2), scale sqrt(2) * sqrt(1.5)
     expected = 0.5 + math.atan(1 / math.sqrt(3)) / math.pi

@@ -133,7 +133,7 @@ def verb(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_verbs(tmp_path):
-    made(tmp_path)
+    made(tmp_path, Found())
     (tmp_path / "runs").mkdir()
     got = verb("report.py", "x.yaml", cwd=tmp_path)
     assert got.returncode == 0, got.stderr
@@ -142,6 +142,43 @@ def test_the_verbs(tmp_path):
     got = verb("reproduce.py", "reports/x", "row=scnt", cwd=tmp_path)
     assert (got.returncode, got.stderr) == (
         2, "error: row=scnt: there is no such arm, there are resnet, scnet. Did you mean scnet?\n")  # fmt: skip
+
+
+def make(root: Path, source: str = "local") -> write.Written:
+    return write.make(str(root / "x.yaml"), source=source, runs_dir=str(root / "runs"), out=str(root / "reports"))
+
+
+def test_a_report_is_written_anew_from_its_own_records_and_stays_where_no_run_is_found(report, tmp_path):
+    folder = made(tmp_path, Found([published(e) for e in records()], ["resnet/a/1: damaged"]))
+    shutil.copyfile(report / "report.yaml", folder / "report.yaml")
+    with pytest.raises(UserError, match=r"^source=local: holds no run of x, so that the report in .*x stays; source="):
+        make(tmp_path)
+    (folder / "old.svg").write_text("")
+    make(tmp_path, str(folder))
+    files = {path.name: path.read_bytes() for path in report.iterdir()}
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+def test_a_report_that_is_there_stays_whole_when_the_new_one_is_interrupted(report, tmp_path, monkeypatch):
+    shutil.copytree(report.parent, tmp_path / "reports")
+    (tmp_path / "other").mkdir()
+    folder = made(tmp_path / "other", Found([published(e) for e in records(seeds=5)]))
+    shutil.copyfile(folder.parents[1] / "x.yaml", tmp_path / "x.yaml")
+    before = {path: path.read_bytes() for path in (tmp_path / "reports").rglob("*.*")}
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(write, "write_page", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path, str(folder))
+    assert {path: path.read_bytes() for path in (tmp_path / "reports").rglob("*.*")} == before
+
+
+def test_a_sweep_may_not_be_called_as_the_description(tmp_path):
+    (tmp_path / "report.yaml").write_text((made(tmp_path).parents[1] / "x.yaml").read_text())
+    with pytest.raises(UserError, match=r"report.yaml: a report's own description is called report.yaml"):
+        write.make(str(tmp_path / "report.yaml"), source="local", runs_dir="runs", out=str(tmp_path))
 
 
 def test_an_arm_is_run_again_from_the_reports_records(report, monkeypatch, capsys):
@@ -156,7 +193,7 @@ def test_an_arm_is_run_again_from_the_reports_records(report, monkeypatch, capsy
     assert reproduction.rerun(str(report), "scnet", None, **options) == 1
     assert ran == [(entry.id, "r", 0.1) for entry in records(("scnet",))]
     assert reproduction.rerun(str(report), "scnet", 3, **options) == 0
-    with pytest.raises(UserError, match=r"seed=9: scnet has no run of it; its seeds: 0, 1, 2, 3, 4, 5"):
+    with pytest.raises(UserError, match=r"seed=9: scnet has no such run in the report; its seeds: 0, 1, 2, 3, 4, 5"):
         reproduction.rerun(str(report), "scnet", 9, **options)
 
 

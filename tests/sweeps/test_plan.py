@@ -144,6 +144,25 @@ def test_a_grid_that_grew_runs_what_is_new_and_leaves_what_was_dropped(tmp_path:
     assert len(grown.counted()) == 6
 
 
+def test_a_grid_may_be_edited_before_it_is_done(tmp_path: Path) -> None:
+    few = Plan(sweep(), "x", url(tmp_path))
+    few.settle()
+    done = few.claim()
+    assert done
+    few.complete(done, "x", 0.5)
+    parameters = {"width": {"values": [1, 3]}, "seed": {"values": [0, 1, 2, 3, 4, 5]}}  # width 2 was waiting
+    more = Plan(sweep(parameters=parameters), "x", url(tmp_path))
+    more.settle()
+    cells = [done.cell]
+    while claim := more.claim():
+        cells.append(claim.cell)
+        more.complete(claim, "x", 0.5)
+    assert sorted(map(str, cells)) == sorted(map(str, more.cells.values()))
+    again = Plan(sweep(), "x", url(tmp_path))
+    again.settle()
+    assert [trial.state.name for trial in again.counted().values()].count("WAITING") == 3  # width 2 is back
+
+
 def test_a_failed_run_stays_failed_until_it_is_asked_for(tmp_path: Path) -> None:
     plan = Plan(sweep(run_cap=1), "x", url(tmp_path))
     plan.settle()

@@ -97,6 +97,14 @@ MISTAKES = [
     (with_parameters(model={"values": ["scnet", "scnett"]}), "scnett", "Did you mean scnet?"),
     (with_parameters(optimiser__lr={"value": 0.1}), "optimiser.lr", "Did you mean optimizer"),
     (with_parameters(trainer__max_epochs={"values": [1, 0]}), "trainer.max_epochs=0"),
+    (with_parameters(optimizer__lr={"min": "1e-3", "max": 1.0}), "optimizer.lr.min", "got '1e-3'"),  # YAML's text
+    (with_parameters(optimizer__lr={"min": float("-inf"), "max": 1.0}), "optimizer.lr.min", "finite number"),
+    (with_parameters(optimizer__lr={"min": 0.1, "max": 1.0, "q": 0.1}), "distribution uniform takes no q"),
+    (with_parameters(optimizer__lr={"value": 0.1, "sigma": 1.0}), "distribution constant takes no sigma"),
+    ({"early_terminate": {"type": "hyperband", "min_iter": 3, "max_iter": 2}}, "min_iter of at most max_iter, got 3"),
+    ({"command": ["${program}", "${args_no_hyphens}", "${interpretr}"]}, "command: ${interpretr}: there is no such"),
+    ({"parameters": {True: {"value": 1}}}, "parameters: the key True is no text; write it in quotes"),
+    ({"run_cap": "3"}, "run_cap: Input should be a valid integer, got '3'"),
     ({"metric": {"name": "accuracy"}}, "metric.name: accuracy is logged by no run"),
     ({"method": "bayes", "metric": {"name": "test/top1"}}, "validation chooses, use val/..."),
 ]
@@ -123,6 +131,13 @@ def test_a_word_that_yaml_reads_as_a_boolean_is_found(tmp_path: Path, word: str)
     path.write_text(path.read_text().replace("seed:", f"deterministic:\n    value: {word}\n  seed:", 1))
     with pytest.raises(UserError, match=f"YAML reads {word} as a boolean"):
         lint.check(path)
+
+
+def test_a_key_that_stands_twice_is_found(tmp_path: Path) -> None:
+    path = write(tmp_path)
+    path.write_text(path.read_text().replace("  seed:", "  model:\n    value: senet\n  seed:", 1))
+    with pytest.raises(UserError, match=r"not YAML \(the key model is there twice .* line \d+"):
+        read(path)
 
 
 def test_a_file_that_is_no_sweep_is_one_line(tmp_path: Path) -> None:

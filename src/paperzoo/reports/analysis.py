@@ -266,12 +266,12 @@ class _Study:
         )
         if line.verdict == "no difference seen":
             smallest = f"{wording.number(line.detectable)} {self.points}".strip()
-            seen = f"; {smallest} would have been seen" if line.detectable else ""
+            seen = f"; a true one of {smallest} would be found four times in five" if line.detectable else ""
             return f"No difference was seen between {line.arm} and {baseline} ({figures}{seen})."
         gain = statistics.is_gain(line.difference.mean, self.metric.goal)
         if line.verdict == "direction":
             tends = f"{line.arm} tends to be {'better' if gain else 'worse'} than {baseline}"
-            return f"{tends}; six seeds would decide ({figures})."
+            return f"{tends}; it takes six seeds to say so ({figures})."
         return f"{line.arm} is {line.verdict} than {baseline} ({figures})."
 
     @property
@@ -313,7 +313,8 @@ class _Study:
 
     def _claim(self, tested: ClaimPair, line: Comparison, baseline: Arm, result: Arm) -> ClaimLine:
         claim = next(claim for claim in cards.load(tested.paper).claims if claim.id == tested.claim)
-        stated = f"{claim.result or 'not stated'} against {claim.baseline or 'not stated'}"
+        given = (claim.result, f"against {claim.baseline}" if claim.baseline else "baseline not stated")
+        stated = (" " if claim.baseline else ", ").join(part or "not stated" for part in given)
         return ClaimLine(
             paper=tested.paper,
             claim=claim.id,
@@ -321,6 +322,10 @@ class _Study:
             reported=f"{stated}, {claim.metric}, {claim.table}",
             measured=self._measured(line, result, baseline),
             verdict=self._judged(line, claim.test, baseline, result),
+            what=f"{result.name} less {baseline.name}, {f'{self.points} of ' if self.points else ''}{self.metric.name}",
+            difference=line.difference,
+            runs=tuple(entry.id for arm in (baseline, result) for entry in arm.runs),
+            scale=facts.scale([*baseline.runs, *result.runs]),
         )
 
     def _measured(self, line: Comparison, result: Arm, baseline: Arm) -> str:
@@ -375,4 +380,4 @@ def _names(settings: Sequence[Mapping[str, Any]], ids: Sequence[str] = ()) -> li
 
 
 def _equals(p: str) -> str:
-    return p if p.startswith("<") else f"= {p}"
+    return p if p.startswith(("<", ">")) else f"= {p}"

@@ -1,5 +1,6 @@
 """Which run belongs to which arm: a record's settings against a sweep's cells."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -110,5 +111,6 @@ def _same(choice: Any, value: Any) -> bool:
         try:
             choice = float(choice)
         except ValueError:
-            choice = yaml.safe_load(choice)
+            with contextlib.suppress(yaml.YAMLError):  # @x is a word to Hydra, and no YAML
+                choice = yaml.safe_load(choice)
     return bool(choice == value and isinstance(choice, bool) == isinstance(value, bool)) or str(choice) == str(value)

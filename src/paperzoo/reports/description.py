@@ -6,7 +6,7 @@ from typing import Annotated
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from paperzoo import cards
+from paperzoo import cards, yamls
 from paperzoo.config.messages import nearest
 from paperzoo.errors import UserError
 
@@ -46,7 +46,7 @@ def read(path: Path) -> Description:
         UserError: it is no YAML, has an unknown key, or names a paper or a claim that there is not.
     """
     try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        plain = yamls.read(path) or {}
         description = Description.model_validate(plain)
     except FileNotFoundError:
         return Description()

@@ -95,14 +95,15 @@ def _arm(report: Report, arm: Arm) -> tuple[str, ...]:
 
 
 def _comparisons(report: Report) -> Iterator[str]:
-    headings = ("arm", "n", "difference", "p (t)", "p (Holm)", "p (sign flips)", "d_z", "would be seen", "P(wins)",
+    headings = ("arm", "n", "difference", "p (t)", "p (Holm)", "p (sign flips)", "d_z", "detectable", "P(wins)",
                 "verdict")  # fmt: skip
     yield from _table(headings, (_comparison(report, line) for line in report.comparisons))
     baseline = next((arm.name for arm in report.arms if arm.baseline), "the baseline")
     yield (
-        f"\nDifferences from {_text(baseline)} are paired by seed, with 95 % interval. *would be seen*: the smallest "
-        "difference that this n and spread show with power .8 at alpha .05. *P(wins)*: on a new seed. `better` and "
-        "`worse` need six pairs and Holm's p below .05; three to five pairs show at most a direction."
+        f"\nDifferences from {_text(baseline)} are paired by seed, with 95 % interval of each by itself; p of sign "
+        "flips is not adjusted. *detectable*: the smallest true difference that this n and spread find with power .8 "
+        "at alpha .05, adjusted as Holm's smallest p is. *P(wins)*: on a new seed. `better` and `worse` need six pairs "
+        "and Holm's p below .05; three to five pairs show at most a direction."
     )
 
 

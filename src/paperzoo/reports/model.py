@@ -34,7 +34,7 @@ class Comparison:
     p_holm: float | None  # adjusted over the report's arms
     p_sign_flip: float | None  # exact, two-sided
     effect_size: float | None  # Cohen's d of the differences (d_z)
-    detectable: float | None  # smallest difference seen with power .8 at alpha .05 and this n and spread
+    detectable: float | None  # smallest true difference found with power .8 at alpha .05 (Holm's first step), this n
     probability: float | None  # P(arm beats baseline), on a new seed
     verdict: Verdict
 
@@ -65,6 +65,10 @@ class ClaimLine:
     reported: str  # "40.8 (SCNet-50) against 37.6 (ResNet-50), COCO box AP, MCG-NKU/SCNet"
     measured: str
     verdict: str  # one of cards.Verdict
+    what: str = ""  # scnet less resnet, points of test/top1
+    difference: Interval | None = None
+    runs: tuple[str, ...] = ()  # ids, of both arms
+    scale: str = ""  # 5,000 images of fashion_mnist, 8 epochs
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,7 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": lambda value, signed=False: wording.number(value, signed=signed),
+        "bounds": lambda value, signed=False: wording.bounds(value, signed=signed),
         "probability": wording.probability,
         "seconds": wording.seconds,
         "verdict": wording.verdict,

@@ -4,9 +4,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from paperzoo import cards
 from paperzoo.config.messages import nearest
 from paperzoo.config.schema import Paths
 from paperzoo.errors import UserError
+from paperzoo.reports import measured
 from paperzoo.reports.page import PAGE, write_index
 from paperzoo.reports.write import RECORDS, derive, inputs, load
 from paperzoo.runs import reproduction
@@ -15,12 +17,23 @@ from paperzoo.verbs import whole_number
 SHOWN = 60  # letters of a line that differs
 
 
-def run(path: str, row: str | None, seed: str | None, *, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
+def run(
+    path: str,
+    row: str | None,
+    seed: str | None,
+    diff: str | None,
+    *,
+    runs_dir: str,
+    data_dir: str,
+    tolerance: float | None,
+) -> int:
     """What ``reproduce.py`` does with a folder of reports.
 
     Raises:
-        UserError: it holds no report, or none with such an arm or seed.
+        UserError: it holds no report, or none with such an arm or seed, or the options are a run's.
     """
+    if diff is not None:
+        raise UserError(f"diff={diff}: goes with a run's id, {path} is a folder")
     if not _reports(Path(path)):
         raise UserError(f"{path}: neither a run nor a report; a report's folder holds {RECORDS}")
     if row is None:
@@ -44,10 +57,13 @@ def reproduce(path: str) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         for folder in folders:
             into = Path(temporary) / folder.resolve().name
-            count = len(derive(folder, into).files)
+            written = derive(folder, into)
             difference = next(_differences(folder, into), None)
+            if difference is None and folder.resolve().parent == cards.REPORTS:
+                difference = next(measured.differences(written.report), None)
             differing += difference is not None
-            print(f"NOT re-derived: {difference}" if difference else f"{folder}: {count} files re-derived byte by byte")
+            equal = f"{folder}: {len(written.files)} files re-derived byte by byte"
+            print(f"NOT re-derived: {difference}" if difference else equal)
         if folders != [Path(path)]:
             difference = _difference(Path(path) / PAGE, write_index(Path(temporary)))
             differing += difference is not None
@@ -102,6 +118,7 @@ def rerun(path: str, row: str, seed: int | None, *, runs_dir: str, data_dir: str
     chosen = [entry for entry in arm.runs if seed in (None, entry.seed)]
     if not chosen:
         known = ", ".join(str(entry.seed) for entry in arm.runs) or "none"
-        raise UserError(f"seed={seed}: {row} has no run of it; its seeds: {known}")
+        of_what = f"row={row}" if seed is None else f"seed={seed}"
+        raise UserError(f"{of_what}: {row} has no such run in the report; its seeds: {known}")
     paths = Paths(runs_dir=runs_dir, data_dir=data_dir)
     return max(reproduction.again(entry, paths, tolerance) for entry in chosen)

@@ -27,6 +27,7 @@ from paperzoo.sweeps.specification import SEED, Cell, Sweep
 from paperzoo.tracking import RECORD
 
 PAGE = 100  # runs in one request; lazy ones would take a request each
+RECORDS, PROBLEMS = "runs.jsonl", "problems.txt"  # of a report
 ROWS = 10_000  # of the history of a run that holds no record; W&B samples longer ones
 STATES: dict[str, Status] = {"finished": "finished", "failed": "failed", "running": "running"}  # else interrupted
 
@@ -43,7 +44,7 @@ def find(source: str, sweep: Sweep, name: str, *, runs_dir: str, storage: str | 
     """The records of a sweep.
 
     Args:
-        source: ``local``, ``wandb``, or a folder with ``.wandb`` files.
+        source: ``local``, ``wandb``, a folder with ``.wandb`` files, or a report's.
         sweep: the specification.
         name: of its file.
         runs_dir: of ``local``.
@@ -57,9 +58,11 @@ def find(source: str, sweep: Sweep, name: str, *, runs_dir: str, storage: str | 
         return local(sweep, name, Path(runs_dir), storage)
     if source == "wandb":
         return online(wandb_sweep)
+    if (Path(source) / RECORDS).is_file():
+        return of_report(Path(source))
     if Path(source).is_dir():
         return offline(Path(source))
-    raise UserError(f"source={source}: must be local, wandb, or a folder that holds .wandb files")
+    raise UserError(f"source={source}: must be local, wandb, or a folder that holds .wandb files or {RECORDS}")
 
 
 def local(sweep: Sweep, name: str, runs_dir: Path, storage: str | None = None) -> Found:
@@ -76,7 +79,7 @@ def local(sweep: Sweep, name: str, runs_dir: Path, storage: str | None = None) -
             continue
         if entry.identity in planned or known.has(entry):
             kept.add(published(entry))
-    return Found(kept.records(), problems)
+    return kept.found(problems)
 
 
 def _planned(sweep: Sweep, name: str, runs_dir: Path, storage: str | None) -> tuple[set[str], list[str]]:
@@ -213,7 +216,14 @@ def _records(runs: Iterable[Logged]) -> Found:
             kept.add(published(to_record(run)))
         except UserError as error:
             problems.append(str(error))
-    return Found(kept.records(), sorted(problems))
+    return kept.found(sorted(problems))
+
+
+def of_report(folder: Path) -> Found:
+    """What a report's folder holds: its records, and what its source could not read."""
+    found, problems = lines(folder / RECORDS), folder / PROBLEMS
+    known = problems.read_text(encoding="utf-8").splitlines() if problems.is_file() else []
+    return Found(found.records, [*known, *found.problems])
 
 
 def lines(path: Path) -> Found:
@@ -232,22 +242,22 @@ def lines(path: Path) -> Found:
                     problems.append(str(error))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    return Found(kept.records(), problems)
+    return kept.found(problems)
 
 
 class _Kept:
     """Records that share what they have in common: ten thousand of them differ in little, and must fit in memory."""
 
     def __init__(self) -> None:
-        self.found: list[Record] = []
+        self.all: list[Record] = []
         self.parts: dict[str, BaseModel] = {}
         self.texts: dict[str, str] = {}
 
     def add(self, entry: Record) -> None:
-        """Keep a record; one that was found twice counts once."""
+        """Keep a record."""
         parts = {name: self._part(getattr(entry, name)) for name in ("provenance", "determinism", "data")}
         rows: Any = [{self.texts.setdefault(k, k): v for k, v in row.items()} for row in entry.epochs]
-        self.found.append(entry.model_copy(update={**parts, "config": self._plain(entry.config), "epochs": rows}))
+        self.all.append(entry.model_copy(update={**parts, "config": self._plain(entry.config), "epochs": rows}))
 
     def _part(self, part: BaseModel) -> BaseModel:
         return self.parts.setdefault(part.model_dump_json(), part)
@@ -257,9 +267,20 @@ class _Kept:
             return {self.texts.setdefault(key, key): self._plain(below) for key, below in value.items()}
         return self.texts.setdefault(value, value) if isinstance(value, str) else value
 
-    def records(self) -> list[Record]:
-        """In canonical order."""
-        return sorted({entry.id: entry for entry in self.found}.values(), key=order)
+    def found(self, problems: list[str]) -> Found:
+        """In canonical order; a record that was there twice counts once, and two that share an id are none."""
+        of_id: dict[str, Record] = {}
+        torn: set[str] = set()
+        for entry in self.all:
+            if entry is not (first := of_id.setdefault(entry.id, entry)) and _text(entry) != _text(first):
+                torn.add(entry.id)
+        records = sorted((entry for name, entry in of_id.items() if name not in torn), key=order)
+        more = [f"{name}: two records of this run differ, so that it is left out" for name in sorted(torn)]
+        return Found(records, problems + more)
+
+
+def _text(entry: Record) -> str:
+    return entry.model_dump_json()  # NaN equals itself
 
 
 def written(records: Iterable[Record]) -> Iterator[str]:

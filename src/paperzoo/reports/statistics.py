@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 from paperzoo.reports.model import Comparison, Interval, Verdict
 
@@ -85,13 +85,23 @@ def compare(name: str, arm: Mapping[int, float], baseline: Mapping[int, float], 
 
 
 def holm(comparisons: Sequence[Comparison], goal: Goal) -> tuple[Comparison, ...]:
-    """The same comparisons with p adjusted over all of them (Holm 1979), and verdicts that follow from it."""
+    """The same comparisons with p adjusted over all of them (Holm 1979), and what follows from it.
+
+    That is the verdict, and the detectable difference: one that is alone in being there must pass alpha over the number
+    of tests, Holm's first step.
+    """
     from statsmodels.stats.multitest import multipletests
 
     tested = [c.p for c in comparisons if c.p is not None]
     adjusted = iter(multipletests(tested, ALPHA, method="holm")[1] if len(tested) > 1 else tested)
     given = [replace(c, p_holm=None if c.p is None else float(next(adjusted))) for c in comparisons]
-    return tuple(replace(c, verdict=verdict(c, goal)) for c in given)
+    return tuple(replace(c, verdict=verdict(c, goal), detectable=_shared(c, len(tested))) for c in given)
+
+
+def _shared(comparison: Comparison, tests: int) -> float | None:
+    """What a comparison can detect where alpha is shared with others."""
+    alone, n = comparison.detectable, comparison.n
+    return None if alone is None else alone * (_detectable_effect(n, tests) / _detectable_effect(n, 1))
 
 
 def t_test(differences: np.ndarray) -> float | None:
@@ -143,21 +153,27 @@ def effect_size(differences: np.ndarray) -> float | None:
 
 
 def detectable(differences: np.ndarray) -> float | None:
-    """The smallest difference that a paired t-test would see with power .8 at alpha .05, at this n and spread.
+    """The smallest true difference that a paired t-test finds with power .8 at alpha .05, at this n and spread.
 
     By the noncentral t distribution, in the metric's unit. None below three pairs and without spread.
     """
     if len(differences) < SPEAK_FROM or _is_constant(differences):
         return None
-    return _detectable_effect(len(differences)) * float(differences.std(ddof=1))
+    return _detectable_effect(len(differences), 1) * float(differences.std(ddof=1))
 
 
 @lru_cache
-def _detectable_effect(n: int) -> float:
-    """The d_z that ``n`` pairs see."""
-    from statsmodels.stats.power import TTestPower
+def _detectable_effect(n: int, tests: int) -> float:
+    """The d_z that ``n`` pairs find where alpha is shared by ``tests``.
 
-    return float(np.squeeze(TTestPower().solve_power(nobs=n, alpha=ALPHA, power=POWER, alternative="two-sided")))
+    Solved here: statsmodels' ``solve_power`` gives a wrong root, without a word, for few pairs and a small alpha.
+    """
+    critical = stats.t.isf(ALPHA / tests / 2, n - 1)
+
+    def missing(effect: float) -> float:
+        return float(stats.nct.sf(critical, n - 1, effect * math.sqrt(n))) - POWER
+
+    return float(optimize.brentq(missing, 0, (critical + 2) * 2 / math.sqrt(n)))
 
 
 def probability(differences: np.ndarray, goal: Goal) -> float | None:
@@ -178,7 +194,7 @@ def verdict(comparison: Comparison, goal: Goal) -> Verdict:
     """
     if comparison.n < SPEAK_FROM or comparison.difference is None:
         return "too few seeds"
-    if comparison.p_holm is None or comparison.p_holm >= ALPHA:
+    if comparison.p_holm is None or not comparison.p_holm < ALPHA:
         return "no difference seen"
     if comparison.n < DECIDE_FROM:
         return "direction"

@@ -17,11 +17,14 @@ SYMBOLS: dict[Verdict, str] = {
 
 def number(value: float | None, *, signed: bool = False) -> str:
     """Two decimals from 0.1 on, three significant digits below: 87.93, 0.0123."""
-    if value is None:
-        return NONE
+    return NONE if value is None else _number(value, value, signed)
+
+
+def _number(value: float, largest: float, signed: bool) -> str:
+    """A number with the decimals that the largest of its neighbours has."""
     if not math.isfinite(value):
         return str(value)
-    digits = f"{abs(value):.2f}" if abs(value) >= 0.1 or value == 0 else f"{abs(value):.3g}"
+    digits = f"{abs(value):.2f}" if abs(largest) >= 0.1 or value == 0 else f"{abs(value):.3g}"
     sign = "\N{MINUS SIGN}" if value < 0 else "+" if signed else ""
     return sign + digits
 
@@ -31,15 +34,24 @@ def interval(value: Interval | None, unit: str = "", *, signed: bool = False) ->
     if value is None:
         return NONE
     mean = f"{number(value.mean, signed=signed)} {unit}".strip()
+    ends = bounds(value, signed=signed)
+    return f"{mean} ({ends})" if ends else mean
+
+
+def bounds(value: Interval, *, signed: bool = False) -> str:
+    """87.41 to 88.45, both with as many decimals; nothing where there is no interval."""
     if value.low is None or value.high is None:
-        return mean
-    return f"{mean} ({number(value.low, signed=signed)} to {number(value.high, signed=signed)})"
+        return ""
+    largest = max(abs(value.low), abs(value.mean), abs(value.high))
+    return f"{_number(value.low, largest, signed)} to {_number(value.high, largest, signed)}"
 
 
 def probability(value: float | None) -> str:
-    """Three decimals; what is smaller than they show is said to be."""
+    """Three decimals; what is nearer to 0 or 1 than they show is said to be."""
     if value is None or not math.isfinite(value):
         return NONE
+    if 0.9995 <= value < 1:
+        return "> .999"
     return "< .001" if value < 0.001 else f"{value:.3f}".removeprefix("0")
 
 

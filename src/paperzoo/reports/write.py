@@ -6,22 +6,23 @@ the same inputs give the same bytes.
 """
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from paperzoo import cards
 from paperzoo.errors import UserError
-from paperzoo.reports import description, sources
+from paperzoo.reports import description, measured, sources
 from paperzoo.reports.analysis import analyse
 from paperzoo.reports.figures import draw, write_figures
 from paperzoo.reports.markdown import write_markdown
 from paperzoo.reports.model import Report
 from paperzoo.reports.page import write_index, write_page
-from paperzoo.reports.sources import Found
+from paperzoo.reports.sources import PROBLEMS, RECORDS, Found
 from paperzoo.reports.table import write_table
 from paperzoo.runs.record import write_atomically
 from paperzoo.sweeps.specification import read
 
-RECORDS, PROBLEMS = "runs.jsonl", "problems.txt"
 DRAWN = (".svg", ".png")
 
 
@@ -44,32 +45,61 @@ def make(
 ) -> Written:
     """Write the report of a sweep file's runs, and the index of all reports.
 
+    A report that is there already stays whole until the new one is.
+
     Args:
         path: of the sweep file; its stem names the report.
-        source: ``local``, ``wandb``, or a folder with ``.wandb`` files.
+        source: ``local``, ``wandb``, a folder with ``.wandb`` files, or a report's.
         runs_dir: of a local source.
         out: the folder of all reports.
         storage: of the sweep's plan, where it is not the default.
         wandb_sweep: ``<entity>/<project>/<id>``.
 
     Raises:
-        UserError: the sweep, the source or the description is not right, or the folder cannot be written.
+        UserError: the sweep, the source or the description is not right, the folder cannot be written, or no run was
+            found and a report of some is there.
     """
     sweep, name = read(path), Path(path).stem
-    description.read(Path(out) / name / description.FILE)  # a mistake in it is found before anything is written
-    found = sources.find(source, sweep, name, runs_dir=runs_dir, storage=storage, wandb_sweep=wandb_sweep)
     folder = Path(out) / name
+    if folder / f"{name}.yaml" == folder / description.FILE:
+        raise UserError(f"{path}: a report's own description is called {description.FILE}; give the sweep another name")
+    description.read(folder / description.FILE)  # a mistake in it is found before anything is written
+    found = sources.find(source, sweep, name, runs_dir=runs_dir, storage=storage, wandb_sweep=wandb_sweep)
+    if not found.records and _has_records(folder):
+        raise UserError(
+            f"source={source}: holds no run of {name}, so that the report in {folder} stays; "
+            f"source={folder} writes it anew from its own records"
+        )
     try:
-        save(found, Path(path), folder)
-        del found  # it is read again, and large
-        written = derive(folder, folder)
-        for stale in folder.iterdir():
-            if stale.suffix in DRAWN and stale not in written.files:
-                stale.unlink()
+        Path(out).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=out) as temporary:
+            new = Path(temporary) / name
+            copy_inputs(folder, new)
+            save(found, Path(path), new)
+            del found  # it is read again, and large
+            written = derive(new, new)
+            _put(new, folder)
+        if Path(out).resolve() == cards.REPORTS:
+            measured.fill(written.report)
         write_index(Path(out))
     except OSError as error:
         raise UserError(f"out={out}: cannot write to it ({error.strerror}); choose another") from None
-    return written
+    return Written(written.report, [folder / path.name for path in written.files])
+
+
+def _has_records(folder: Path) -> bool:
+    return (folder / RECORDS).is_file() and (folder / RECORDS).stat().st_size > 0
+
+
+def _put(new: Path, folder: Path) -> None:
+    """Move a report to its place, where the description stays and what belonged to the old report goes."""
+    folder.mkdir(exist_ok=True)
+    names = {path.name for path in new.iterdir()} - {description.FILE}
+    for name in sorted(names):
+        (new / name).replace(folder / name)
+    for path in folder.iterdir():
+        if path.name not in names and (path.suffix in DRAWN or path.name == PROBLEMS):
+            path.unlink()
 
 
 def save(found: Found, sweep: Path, folder: Path) -> None:
@@ -107,11 +137,9 @@ def load(folder: Path) -> Report:
     """
     name = folder.resolve().name
     sweep = read(folder / f"{name}.yaml")
-    found = sources.lines(folder / RECORDS)
+    found = sources.of_report(folder)
     said = description.read(folder / description.FILE)
-    problems = folder / PROBLEMS
-    known = problems.read_text(encoding="utf-8").splitlines() if problems.is_file() else []
-    return analyse(found.records, sweep, said, name=name, problems=[*known, *found.problems])
+    return analyse(found.records, sweep, said, name=name, problems=found.problems)
 
 
 def inputs(folder: Path) -> list[Path]:

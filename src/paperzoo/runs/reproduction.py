@@ -17,6 +17,30 @@ TOLERANCE = (
 BIT_BY_BIT = ("torch", "numpy", "torchvision", "timm", "pytorch-lightning", "pillow", "python")
 
 
+def run(
+    name: str,
+    row: str | None,
+    seed: str | None,
+    diff: str | None,
+    *,
+    runs_dir: str,
+    data_dir: str,
+    tolerance: float | None,
+) -> int:
+    """What ``reproduce.py`` does with a run.
+
+    Raises:
+        UserError: there is no such run, or the options are a report's.
+    """
+    if row is not None or seed is not None:
+        raise UserError(f"{name}: row= and seed= go with a report's folder, such as reports/<name>")
+    if diff == "":
+        raise UserError("diff=: which other run? python src/reproduce.py <id> diff=<id>")
+    if diff:
+        return differences(name, diff, runs_dir)
+    return reproduce(name, runs_dir=runs_dir, data_dir=data_dir, tolerance=tolerance)
+
+
 def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
     """Run a recorded run again; 0 if every metric is equal (or within the tolerance elsewhere), else 1."""
     expected = record.read(folders.find(Path(runs_dir), run))

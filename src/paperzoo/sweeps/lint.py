@@ -44,6 +44,10 @@ def _program(path: Path, sweep: Sweep) -> Iterator[str]:
         yield "command: must hold ${args_no_hyphens}: Hydra reads key=value, W&B's own default gives --key=value"
     if "${program}" not in sweep.command:
         yield "command: must hold ${program}"
+    known = ("${env}", "${interpreter}", "${program}", "${args}", *HYDRA_FORMS)
+    for word in map(str, sweep.command):
+        if word.startswith("${") and word not in known and not word.startswith("${envvar:"):
+            yield f"command: {word}: there is no such word, there are {', '.join(known)}, ${{envvar:NAME}}"
     if not Path(sweep.program).is_file():
         yield f"program: {sweep.program} is not there, seen from {Path.cwd()}; W&B starts it from the working folder"
 

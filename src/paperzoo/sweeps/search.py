@@ -46,17 +46,21 @@ def _number(kind: str, parameter: Parameter, u: float) -> float | int:
         case "uniform":
             return low + u * (high - low)
         case "log_uniform":
-            return math.exp(low + u * (high - low))
+            return _exp(low + u * (high - low))
         case "log_uniform_values":
             return min(max(low * (high / low) ** u, low), high)
         case "inv_log_uniform":  # log(1 / x) is uniform
-            return math.exp(-(low + u * (high - low)))
+            return _exp(-(low + u * (high - low)))
         case "inv_log_uniform_values":
             return min(max(low * (high / low) ** (1 - u), low), high)
         case "normal" | "log_normal":
             normal = NormalDist(parameter.mu, parameter.sigma).inv_cdf(min(max(u, EDGE), 1 - EDGE))
-            return math.exp(normal) if kind == "log_normal" else normal
+            return _exp(normal) if kind == "log_normal" else normal
     raise AssertionError(kind)
+
+
+def _exp(exponent: float) -> float:
+    return math.exp(min(exponent, 709))  # e^710 is no number
 
 
 def _rounded(value: float, q: float | int) -> float | int:

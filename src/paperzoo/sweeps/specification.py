@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from paperzoo import yamls
 from paperzoo.errors import UserError
 
 DEFAULT_COMMAND = ["${env}", "${interpreter}", "${program}", "${args}"]  # W&B's, which Hydra cannot read
@@ -35,9 +36,9 @@ Distribution = Literal[
 
 
 class Part(BaseModel):
-    """A part of the file: an unknown key is a mistake, which W&B would silently ignore."""
+    """A part of the file: an unknown key is a mistake, which W&B would silently ignore; the text 1e-3 is no number."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Parameter(Part):
@@ -68,7 +69,16 @@ class Parameter(Part):
         elif not self.kind.endswith("normal"):
             self._check_range()
         self._check_probabilities()
+        self._check_unused(given - {"distribution"})
         return self
+
+    def _check_unused(self, given: set[str]) -> None:
+        """What a distribution does not take, W&B refuses."""
+        ends = {"mu", "sigma"} if self.kind.endswith("normal") else {"min", "max"}
+        used = {"constant": {"value"}, "categorical": {"values", "probabilities"}}.get(self.kind, ends)
+        unused = given - used - ({"q"} if self.kind.startswith("q_") else set())
+        if unused:
+            raise ValueError(f"distribution {self.kind} takes no {min(unused)}")
 
     def _check_range(self) -> None:
         if self.min is None or self.max is None or not self.min < self.max:
@@ -128,6 +138,8 @@ class EarlyTerminate(Part):
     def _check(self) -> Self:
         if (self.min_iter is None) == (self.max_iter is None or self.s is None):
             raise ValueError("hyperband needs min_iter, or max_iter with s")
+        if self.max_iter is not None and self.first_bracket > self.max_iter:
+            raise ValueError(f"hyperband needs min_iter of at most max_iter, got {self.min_iter} and {self.max_iter}")
         return self
 
     @property
@@ -195,7 +207,7 @@ def read(path: str | Path) -> Sweep:
     """
     path = Path(path)
     try:
-        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+        plain = yamls.read(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); sweeps are in sweeps/{_there_are()}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -218,7 +230,9 @@ def _there_are() -> str:
 def _explain(error: ValidationError) -> str:
     """The first mistake: where, what is allowed, the nearest."""
     first = error.errors()[0]
-    *parents, last = ("", *(str(part) for part in first["loc"]))
+    if "[key]" in first["loc"]:  # on, 3 or null without quotes
+        return f"{'.'.join(map(str, first['loc'][:-2]))}: the key {first['input']!r} is no text; write it in quotes"
+    *parents, last = ("", *(str(part) for part in first["loc"] if part not in ("int", "float", "str")))
     place = ".".join(part for part in (*parents, last) if part)
     if first["type"] == "extra_forbidden":
         if parents[1:2] == ["parameters"] and last == "parameters":

@@ -72,6 +72,7 @@ class Plan:
             pruner=_pruner(sweep),
         )
         self.cells = {key_of(cell): cell for cell in sweep.cells()} if sweep.method == "grid" else {}
+        self.space = {} if self.cells else space(sweep)  # a key says all of a grid's cell, and the grid may grow
         self.me = {"host": socket.gethostname(), "pid": os.getpid(), "process": process_mark(os.getpid())}
         self.me["started"] = psutil.Process().create_time()
 
@@ -123,7 +124,7 @@ class Plan:
             if not waiting and (self.cells or self._is_full()):
                 return None
             try:
-                trial = self.study.ask(space(self.sweep))
+                trial = self.study.ask(self.space)
             except UpdateFinishedTrialError:  # what was waiting is over by now
                 continue
             trial.set_user_attr("agent", self.me)
@@ -135,7 +136,11 @@ class Plan:
             if key is None:
                 key = str(trial.number)
                 trial.set_user_attr("key", key)
-            if self.counted()[key].number != trial.number or self._is_beyond_cap(key):
+            counts = self.counted().get(key)
+            if counts is None:  # waiting since before the file was edited
+                self._fail(trial.number, "surplus", "it is no longer planned")
+                continue
+            if counts.number != trial.number or self._is_beyond_cap(key):
                 self._fail(trial.number, "surplus", "another agent does it")
                 continue
             return Claim(key, self.cells.get(key) or cell_of(self.sweep, trial.params), trial)
@@ -186,15 +191,7 @@ class Plan:
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
 
     def _enqueue(self, key: str, before: FrozenTrial | None) -> None:
-        params = dict(before.params) if before else self._params(self.cells[key])
-        self.study.enqueue_trial(params, user_attrs={"key": key})
-
-    def _params(self, cell: Cell) -> dict[str, int]:
-        indices = {}
-        for name, parameter in self.sweep.parameters.items():
-            assert parameter.choices is not None
-            indices[name] = parameter.choices.index(cell[name])
-        return indices
+        self.study.enqueue_trial(dict(before.params) if before else {}, user_attrs={"key": key})
 
     def _key(self, trial: FrozenTrial) -> str | None:
         """None for a trial that stands for no run; a new trial of a search has its key before it is written."""
@@ -233,11 +230,11 @@ def open_storage(url: str) -> optuna.storages.BaseStorage:
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
     arguments: dict[str, Any] = {"pool_pre_ping": True}
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-        arguments = {"connect_args": {"timeout": 60}}
     address = url.replace("postgresql://", "postgresql+psycopg://", 1)
     try:
+        if url.startswith("sqlite:///"):
+            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            arguments = {"connect_args": {"timeout": 60}}
         storage = _made(address, arguments)
     except (ArgumentError, NoSuchModuleError):
         raise UserError(f"storage={url}: must be sqlite:///<file> or postgresql://<user>@<host>/<database>") from None
