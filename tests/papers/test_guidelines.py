@@ -42,6 +42,16 @@ def test_arms_cost_the_same_and_access_what_the_formulas_say(name):
     assert costs[0] < min(costs[1:])
 
 
+@pytest.mark.parametrize("name", GUIDELINES)
+def test_no_arm_is_slow_for_its_numbers(name):
+    """Arithmetic with subnormal numbers takes many times as long."""
+    torch.manual_seed(0)
+    for label, arm in GUIDELINES[name].arms.items():
+        with torch.no_grad():
+            largest = float(arm.build()(torch.rand(1, arm.chans, 2, 2)).abs().max())
+        assert 1e-12 < largest < 1e12, label
+
+
 def test_the_first_arm_of_g1_accesses_the_least_there_can_be():
     arm = GUIDELINES["G1"].arms["c1:c2 = 1:1 (96, 96)"]
     counted = count(arm.build(), (96, SIZE, SIZE))

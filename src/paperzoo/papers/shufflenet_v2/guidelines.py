@@ -76,7 +76,10 @@ class Bottleneck(nn.Module):
 
 
 def _pointwise(chans: int, out: int, groups: int = 1) -> nn.Module:
-    return nn.Conv2d(chans, out, 1, groups=groups, bias=False)
+    """With weights that keep the spread: torch's would shrink 180 layers' numbers to subnormals, slow by themselves."""
+    conv = nn.Conv2d(chans, out, 1, groups=groups, bias=False)
+    nn.init.normal_(conv.weight, std=(groups / chans) ** 0.5)
+    return conv
 
 
 def _stack(layers: int, layer: Callable[[], nn.Module]) -> nn.Module:
