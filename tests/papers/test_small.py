@@ -127,6 +127,15 @@ def test_heads_and_features(name):
     torch.testing.assert_close(network(x.double()), last.mean((2, 3)).double(), rtol=1e-4, atol=1e-5)
 
 
+def test_dropout_is_before_the_classifier():
+    torch.manual_seed(0)
+    network = timm.create_model("resnet_small", width=4, drop_rate=0.5)
+    features = torch.ones(200, network.num_features, 1, 1)
+    pooled = network.forward_head(features, pre_logits=True)
+    assert pooled.unique().tolist() == [0.0, 2.0]
+    assert torch.equal(network.eval().forward_head(features, pre_logits=True), features.flatten(1))
+
+
 def test_features_of_two_stages():
     maps = timm.create_model("scnet_small", features_only=True, out_indices=(1, 3)).eval()
     assert [tuple(m.shape[1:]) for m in maps(torch.zeros(1, 3, 32, 32))] == [(64, 32, 32), (256, 8, 8)]

@@ -1,5 +1,7 @@
 """SqueezeNet: Fire against a loop in float64, networks against torchvision's, and that there is no norm to swap."""
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -123,6 +125,18 @@ def test_heads_and_features(name):
     network.reset_classifier(0)
     torch.testing.assert_close(network(x.double()), last.mean((2, 3)).double(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(timm.create_model(name, num_classes=0).eval()(torch.zeros(1, 3, 64, 64)).shape, (1, 512))
+
+
+def test_checkpointing_changes_no_gradient():
+    torch.manual_seed(0)
+    network = timm.create_model("squeezenet_small", drop_rate=0.0)
+    twin = copy.deepcopy(network)
+    twin.set_grad_checkpointing()
+    x = torch.randn(2, 3, 16, 16)
+    for each in (network, twin):
+        each(x).square().sum().backward()
+    for one, two in zip(network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
 
 
 @pytest.mark.parametrize("name", NAMES)

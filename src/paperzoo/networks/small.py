@@ -32,6 +32,7 @@ class SmallNet(nn.Module):
         num_classes: 0 leaves the classifier away.
         in_chans: channels of the images.
         global_pool: timm's name of the pooling before the classifier.
+        drop_rate: dropout before the classifier.
         norm_layer: of the stem, the shortcuts and the blocks.
         zero_init_last: start each residual branch at zero (Goyal et al., 2017); no paper here does.
 
@@ -51,6 +52,7 @@ class SmallNet(nn.Module):
         num_classes: int = 10,
         in_chans: int = 3,
         global_pool: str = "avg",
+        drop_rate: float = 0.0,
         norm_layer: LayerType = nn.BatchNorm2d,
         zero_init_last: bool = False,
     ) -> None:
@@ -78,7 +80,9 @@ class SmallNet(nn.Module):
             self.feature_info.append({"num_chs": chans, "reduction": 2**stage, "module": f"layer{stage + 1}"})
         self.num_features = self.head_hidden_size = chans
         self.num_classes = num_classes
-        self.global_pool, self.fc = create_classifier(chans, num_classes, pool_type=global_pool)
+        self.global_pool, self.head_drop, self.fc = create_classifier(
+            chans, num_classes, pool_type=global_pool, drop_rate=drop_rate
+        )
         self._initialise(zero_init_last)
 
     def _initialise(self, zero_init_last: bool) -> None:
@@ -115,7 +119,7 @@ class SmallNet(nn.Module):
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Features -> (B, num_classes), or the pooled features."""
-        pooled = self.global_pool(features)  # (B, 16 * width)
+        pooled = self.head_drop(self.global_pool(features))  # (B, 16 * width)
         return pooled if pre_logits else self.fc(pooled)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import torchvision
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, checkpoint_seq, generate_default_cfgs, register_model
 from torch import Tensor, nn
 from torchvision.models.squeezenet import Fire
 
@@ -54,6 +54,7 @@ class SqueezeNet(torchvision.models.SqueezeNet):
     ) -> None:
         super().__init__(version, num_classes or 1, drop_rate)
         self.in_chans, self.num_features, self.head_hidden_size = in_chans, 512, 512
+        self.grad_checkpointing = False
         stem = self.features[0]
         if in_chans != stem.in_channels or unit_stride:
             how = {"stride": 1, "padding": stem.kernel_size[0] // 2} if unit_stride else {"stride": stem.stride}
@@ -88,6 +89,10 @@ class SqueezeNet(torchvision.models.SqueezeNet):
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
         self.classifier[1] = last
 
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Compute activations twice instead of keeping them."""
+        self.grad_checkpointing = enable
+
     def forward_features(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, 512, H/16, W/16), about: pooling without padding takes the border.
 
@@ -99,6 +104,8 @@ class SqueezeNet(torchvision.models.SqueezeNet):
             raise UserError(
                 f"SqueezeNet: images of {high}x{wide} pixels; this one takes at least {self.smallest} a side"
             )
+        if self.grad_checkpointing:  # not the stem's rectifier: it works in place
+            return checkpoint_seq(self.features[2:], self.features[:2](images))
         return self.features(images)
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
