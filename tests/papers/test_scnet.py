@@ -180,6 +180,7 @@ def test_options_reach_every_block_of_the_large_network():
         (lambda: SCConv(4, 6), "planes must equal inplanes"),
         (lambda: SCConv(4, 4, padding=1, dilation=2), "padding must equal dilation"),
         (lambda: SCConv(4, 4, pooling_r=0), "at least 1"),
+        (lambda: SCConv(4, 4, groups=3), "planes=4, groups=3"),
         (lambda: SCConv(4, 4, pooling="min"), "avg, max"),
         (lambda: SCBottleneck(4, 1), "at least 2"),
         (lambda: SCBottleneck(4, 4, aa_layer=torch.nn.AvgPool2d), "no aa_layer"),

@@ -189,6 +189,8 @@ def test_without_the_shuffle_groups_never_meet():
         (lambda: ShuffleUnit(24, 47, 2, groups=3), "23, the channels it makes, a positive one of 3"),
         (lambda: ShuffleUnit(24, 24, 2), "24 must be a multiple of 3 and 0"),
         (lambda: ShuffleUnit(24, 24, groups=0), "groups=0"),
+        (lambda: channel_shuffle(torch.zeros(1, 8, 2, 2), 3), "of 8 channels with groups=3"),  # torch took 2 groups
+        (lambda: channel_shuffle(torch.zeros(1, 8, 2, 2), 0), "of 8 channels with groups=0"),
         (lambda: timm.create_model("shufflenet_v1_small", width=32), "groups=3: .* choose another width"),
         (
             lambda: timm.create_model("shufflenet_v1_small", groups=5),

@@ -168,6 +168,7 @@ def test_only_the_widest_drops():
     ("make", "says"),
     [
         (lambda: SplitUnit(7, 7), "7 must be even"),
+        (lambda: split(torch.zeros(1, 7, 2, 2)), "split of 7 channels"),
         (lambda: SplitUnit(8, 8, 2), "more than 8 where the shape changes"),
         (lambda: SplitUnit(8, 6), "more than 8 where the shape changes"),
         (lambda: timm.create_model("shufflenet_v2_small", depth=28), "nearest is 29"),

@@ -70,7 +70,7 @@ class SCConv(nn.Module):
         pooling: ``avg``, or ``max`` (an ablation of the paper's).
 
     Raises:
-        UserError: channels or padding that the sum does not allow.
+        UserError: channels or padding that the sum does not allow, or groups that do not divide the channels.
     """
 
     def __init__(
@@ -95,6 +95,8 @@ class SCConv(nn.Module):
                 f"SCConv with inplanes={inplanes}, planes={planes}, padding={padding}, dilation={dilation}: planes must"
                 " equal inplanes and padding must equal dilation, since X1 and K2's response are added"
             )
+        if groups < 1 or planes % groups:
+            raise UserError(f"SCConv with planes={planes}, groups={groups}: groups must be a divisor of planes")
         self.identity = identity
         place: dict[str, Any] = {
             key: value for key, value in (("device", device), ("dtype", dtype)) if value is not None

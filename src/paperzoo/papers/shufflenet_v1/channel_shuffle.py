@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from paperzoo.errors import UserError
+
 
 def channel_shuffle(x: Tensor, groups: int) -> Tensor:
     """Channel i * groups + j becomes channel j * (C / groups) + i, so that each group gets one of every ``groups``.
@@ -21,7 +23,12 @@ def channel_shuffle(x: Tensor, groups: int) -> Tensor:
 
     Returns:
         (B, C, H, W) in the memory format of ``x``.
+
+    Raises:
+        UserError: the groups do not divide C.
     """
+    if groups < 1 or x.shape[1] % groups:
+        raise UserError(f"channel_shuffle of {x.shape[1]} channels with groups={groups}: must be a divisor of them")
     if groups == 1:
         return x
     if memory_format(x) == torch.contiguous_format:

@@ -8,6 +8,7 @@ until the concatenation at the unit's end. Their gradient is one interleaving.
 import torch
 from torch import Tensor
 
+from paperzoo.errors import UserError
 from paperzoo.papers.shufflenet_v1.channel_shuffle import memory_format
 
 
@@ -19,7 +20,12 @@ def split(x: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         (B, C / 2, H, W) twice: a view of the even channels, the odd channels in the memory format of ``x``.
+
+    Raises:
+        UserError: C is odd.
     """
+    if x.shape[1] % 2:
+        raise UserError(f"split of {x.shape[1]} channels: must be an even number, half of them pass")
     if memory_format(x) == torch.contiguous_format:
         even, odd = x.unflatten(1, (-1, 2)).unbind(2)
         return even, odd.contiguous()  # now, or the convolution does it twice: forward and backward
