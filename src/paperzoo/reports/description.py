@@ -51,7 +51,8 @@ def read(path: Path) -> Description:
     except FileNotFoundError:
         return Description()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason})") from None
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}") from None
     for tested in description.claims:
