@@ -166,7 +166,11 @@ def test_the_index_has_every_paper_with_its_claims_and_every_report(tmp_path):
         assert {card.title, card.adds} <= set(words)
         assert [row[0] for row in rows(text, f"Claims of {slug}<")] == [claim.statement for claim in card.claims]
     links = [attributes["href"] for tag, attributes in Elements(text).seen if tag == "a" and "/" in attributes["href"]]
-    assert links == ["a/index.html", "b/index.html", "b/index.html"]  # the second is scnet's, whose claim b tests
+    assert links == ["a/index.html", *["b/index.html"] * 3]  # reports, scnet's claim that b tests, what is about scnet
+    (line,) = report.claims
+    cells = next(row for row in rows(text, "Claims of scnet<") if report.title in row)
+    assert cells[-3:] == [line.verdict, line.measured, report.title]
+    assert "not attempted" not in cells
     assert "Is 1 < 2 & “so”?" in words
     assert "other/index.html is not a report's page" in words
 
