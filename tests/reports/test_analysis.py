@@ -239,6 +239,9 @@ def test_a_searchs_unfinished_runs_are_counted():
     ("scale: 3", "scale: Input should be a valid list"),
     ("claims: [{paper: scnet, claim: x, baseline: a, result: b}]", "claims: scnet has no claim x, it has imagenet, "),
     ("claims: [{paper: scnt, claim: x, baseline: a, result: b}]", "scnt: there is no such paper; "),
+    ("claims: [{paper: group_norm, claim: batch_independence, baseline: a, result: b}]",
+     "claims: group_norm batch_independence does not say that the result is more accurate (its accuracy is the same "),
+    ("title: a\ntitle: b", "the key title is there twice"),
     ("a: [", "cannot be read (while parsing"),
 ])  # fmt: skip
 def test_a_mistake_in_the_description_is_one_line(text, line, tmp_path):
