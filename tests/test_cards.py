@@ -55,6 +55,7 @@ def test_small_networks_are_of_one_cost():
 def test_config_and_card_agree(slug):
     card = cards.load(slug)
     config = yaml.safe_load((CONF / f"{slug}.yaml").read_text())
+    config = config.get("model", config)  # a file that sets something besides is _global_
     assert config["name"] == slug
     assert config["network"] in card.known()
     common = ("defaults", "name", "_target_", "network", "checkpoint")
@@ -154,8 +155,8 @@ def write(tmp_path, monkeypatch):
 
 
 def measured(**change):
-    entry = {"claim": "imagenet", "runs": ["a"], "n": 1, "mean": 0.5, "interval": [0.1, 0.9], "scale": "s",
-             "verdict": "direction holds (scaled down)"}  # fmt: skip
+    entry = {"claim": "imagenet", "report": "r", "what": "a less b", "runs": ["a"], "n": 1, "mean": 0.5,
+             "interval": [0.1, 0.9], "scale": "s", "verdict": "direction holds (scaled down)"}  # fmt: skip
     return lambda card: card.update(measured=[entry | change])
 
 

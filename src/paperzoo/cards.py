@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from paperzoo.errors import UserError
 
 PAPERS = Path(__file__).resolve().parent / "papers"
+REPORTS = PAPERS.parents[2] / "reports"  # the published ones, which fill ``measured``
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
 Verdict = Literal[
     "reproduced", "direction holds (scaled down)", "not supported (scaled down)", "failed", "not attempted"
@@ -130,6 +131,8 @@ class Measured(Part):
     """What a report measured."""
 
     claim: Text
+    report: Text  # its folder in reports/
+    what: Text  # scnet less resnet, points of test/top1
     runs: Annotated[list[Text], Field(min_length=1)]
     n: Positive
     mean: float

@@ -160,9 +160,9 @@ def _deviations(card: Card) -> Group:
 
 def _measured(entry: Measured) -> Text:
     low, high = entry.interval
-    figures = f"mean {entry.mean:g}, 95 % interval {low:g} to {high:g}, n = {entry.n}"
+    figures = f"{entry.what}: {entry.mean:g}, 95 % interval {low:g} to {high:g}, n = {entry.n}"
     return Text.assemble(
-        (entry.claim, "bold"), f": {entry.verdict} at {entry.scale}; {figures}, {len(entry.runs)} runs"
+        (entry.claim, "bold"), f": {entry.verdict} at {entry.scale}; {figures}; reports/{entry.report}/index.html"
     )
 
 

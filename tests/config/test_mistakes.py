@@ -158,6 +158,7 @@ MISTAKES = [
     # several runs
     (S + "-m trainer=ddp_cpu", ["-m with trainer=ddp_cpu", "shell loop"]),
     (S + "-m trainer=ddp_cpu seed=0,1 hydra.sweep.dir=elsewhere", ["-m with trainer=ddp_cpu", "shell loop"]),
+    (S + "-m trainer=ddp_cpu seed=0,1 hydra/launcher=submitit_local", ["-m with trainer=ddp_cpu", "submitit_slurm"]),
     ("-m model=scnet,resnett", ["model=scnet,resnett", "Did you mean resnet?"]),
     (S + "-m seed=0,1,x", ["seed=x: must be a whole number"]),
     # an experiment

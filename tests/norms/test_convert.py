@@ -7,14 +7,14 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import BatchNormAct2d
+from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from paperzoo.config import compose
 from paperzoo.config.schema import Optimizer
 from paperzoo.errors import UserError
-from paperzoo.norms import SyncBatchNorm, convert, is_norm
+from paperzoo.norms import InstanceNorm2d, SyncBatchNorm, convert, is_norm
 from paperzoo.norms.layer_sync import SyncNorms
 from paperzoo.papers.group_norm import GroupNorm, LayerNorm
 from paperzoo.papers.mabn import CenConv2d, MABN2d
@@ -25,7 +25,7 @@ WORDS = {
     "batch": (nn.BatchNorm2d, {}),
     "sync_batch": (SyncBatchNorm, {}),
     "layer": (LayerNorm, {}),
-    "instance": (nn.InstanceNorm2d, {}),
+    "instance": (InstanceNorm2d, {}),
     "group": (GroupNorm, {}),
     "switchable": (SwitchNorm2d, {}),
     "mabn": (MABN2d, {"B": 4}),
@@ -80,7 +80,7 @@ def test_group_layer_and_instance_are_torchs():
 
 
 @pytest.mark.parametrize(
-    "kind", [LayerNorm, GroupNorm, SyncBatchNorm, nn.BatchNorm2d, partial(nn.InstanceNorm2d, affine=True)]
+    "kind", [LayerNorm, GroupNorm, SyncBatchNorm, nn.BatchNorm2d, partial(InstanceNorm2d, affine=True)]
 )
 def test_finite_differences(kind):
     layer = kind(4).double()
@@ -159,11 +159,26 @@ class Doubling(nn.BatchNorm2d):
         (nn.BatchNorm2d(4), "mabn", {}, "norm=mabn: B must be given, it depends on the run"),
         (nn.BatchNorm2d(4), "mabn", {"B": 3, "real_B": 32}, "real_B=32 must be a multiple of B=3"),
         (nn.Sequential(Doubling(4)), "sync_batch", {}, "0: Doubling has a forward of its own"),
+        (
+            nn.Sequential(Conv2dSame(3, 4, 3), nn.BatchNorm2d(4)),
+            "mabn",
+            {"B": 2},
+            "0: Conv2dSame has a forward of its own; CenConv2d cannot replace it",
+        ),
     ],
 )
 def test_refusals_name_the_reason(network, norm, options, line):
     with pytest.raises(UserError, match=line):
         convert(network, norm, **options)
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_an_empty_batch_hands_on_gradients(word):
+    """Such a rank has no image left, but takes part in DDP's reduction."""
+    changed = convert(network(), word, **WORDS[word][1])
+    x = torch.zeros(0, 3, 8, 8, requires_grad=True)
+    changed(x).sum().backward()
+    assert all(parameter.grad is not None and not parameter.grad.any() for parameter in changed.parameters())
 
 
 def test_torchs_converter_leaves_the_papers_layers_alone():

@@ -32,7 +32,7 @@ TAKES: dict[str, dict[str | None, set[str]]] = {
     "norm": {
         None: set(),
         "torch.nn.BatchNorm2d": {"eps", "momentum"},
-        "torch.nn.InstanceNorm2d": {"eps"},
+        "paperzoo.norms.InstanceNorm2d": {"eps"},
         "paperzoo.norms.SyncBatchNorm": {"eps", "momentum"},
         "paperzoo.papers.group_norm.LayerNorm": {"eps"},
         "paperzoo.papers.group_norm.GroupNorm": {"eps", "groups"},

@@ -163,16 +163,18 @@ def _check_all(config_name: str, overrides: Sequence[str]) -> None:
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    if any(text.lstrip("+").startswith(("hydra/launcher", "hydra/sweeper")) for text in overrides):
+    if any(text.lstrip("+").startswith("hydra/sweeper") for text in overrides):
         return
+    slurm = any(text.lstrip("+").startswith("hydra/launcher=submitit_slurm") for text in overrides)  # starts all ranks
     ours = [text for text in overrides if not text.lstrip("+").startswith("hydra")]  # where a sweep lies changes no run
     parsed = OverridesParser.create().parse_overrides(ours)
     for job in BasicSweeper.split_arguments(parsed, None)[0]:
         config = loading.compose(config_name, job)
         trainer = getattr(config, "trainer", None)
-        if trainer and trainer.devices * trainer.num_nodes > 1:
+        if trainer and trainer.devices * trainer.num_nodes > 1 and not slurm:
             # The ranks that Lightning starts run the whole command line again: each would run the whole sweep.
             raise UserError(
                 f"-m with trainer={trainer.name}, trainer.devices={trainer.devices}: several runs on several devices "
-                "each are not started from one process; start them one after the other from a shell loop"
+                "each are not started from one process; start them one after the other from a shell loop, or with "
+                "hydra/launcher=submitit_slurm"
             )

@@ -224,11 +224,11 @@ def _put(network: nn.Module, name: str, module: nn.Module) -> nn.Module:
 
 
 def _swap_convolutions(network: nn.Module, convolution: str | Callable[..., nn.Module]) -> nn.Module:
-    """Replace plain 2d convolutions, keeping their weights; not those with one weight a kernel, which has no spread."""
+    """Replace 2d convolutions, keeping their weights; not those with one weight a kernel, which has no spread."""
     factory = locate(convolution) if isinstance(convolution, str) else convolution
     made: dict[int, nn.Module] = {}  # a convolution that is used twice stays one
     for name, old in list(network.named_modules(remove_duplicate=False)):
-        if type(old) is nn.Conv2d and old.weight[0].numel() > 1:
+        if isinstance(old, nn.Conv2d) and old.weight[0].numel() > 1:
             if id(old) not in made:
                 made[id(old)] = _convolution_like(name, old, factory)
             network = _put(network, name, made[id(old)])
@@ -236,6 +236,10 @@ def _swap_convolutions(network: nn.Module, convolution: str | Callable[..., nn.M
 
 
 def _convolution_like(name: str, old: nn.Conv2d, factory: Callable[..., nn.Module]) -> nn.Module:
+    if isinstance(factory, type) and isinstance(old, factory):
+        return old
+    if type(old) is not nn.Conv2d:
+        raise UserError(f"{name}: {type(old).__name__} has a forward of its own; {_name(factory)} cannot replace it")
     if old.padding_mode != "zeros" or isinstance(old.padding, str):
         raise UserError(f"{name}: a convolution with padding {old.padding_mode}, {old.padding} cannot be replaced")
     new: Any = factory(

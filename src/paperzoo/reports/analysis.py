@@ -347,6 +347,10 @@ class _Study:
             reported=f"{stated}, {claim.metric}, {claim.table}",
             measured=self._measured(line, result, baseline),
             verdict=self._judged(line, claim.test, baseline, result),
+            what=f"{result.name} less {baseline.name}, {f'{self.points} of ' if self.points else ''}{self.metric.name}",
+            difference=line.difference,
+            runs=tuple(entry.id for arm in (baseline, result) for entry in arm.runs),
+            scale=facts.scale([*baseline.runs, *result.runs]),
         )
 
     def _measured(self, line: Comparison, result: Arm, baseline: Arm) -> str:

@@ -41,6 +41,14 @@ def of(everyone: Sequence[Record], runs: Sequence[Record]) -> dict[str, str]:
     return {name: fact for name, fact in facts.items() if fact}
 
 
+def scale(runs: Sequence[Record]) -> str:
+    """How large the experiment was: images of training, data and epochs."""
+    return _distinct(
+        f"{entry.data.sizes.get('train', 0):,} images of {entry.data.name}, {counted(len(entry.epochs), 'epoch')}"
+        for entry in runs
+    )
+
+
 def _data(entry: Record) -> str:
     sizes = ", ".join(f"{count:,} {split}" for split, count in entry.data.sizes.items())
     return entry.data.description or f"{entry.data.name} ({sizes})" if sizes else entry.data.description

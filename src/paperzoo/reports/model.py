@@ -65,6 +65,10 @@ class ClaimLine:
     reported: str  # "40.8 (SCNet-50) against 37.6 (ResNet-50), COCO box AP, MCG-NKU/SCNet"
     measured: str
     verdict: str  # one of cards.Verdict
+    what: str = ""  # scnet less resnet, points of test/top1
+    difference: Interval | None = None
+    runs: tuple[str, ...] = ()  # ids, of both arms
+    scale: str = ""  # 5,000 images of fashion_mnist, 8 epochs
 
 
 @dataclass(frozen=True)

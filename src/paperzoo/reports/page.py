@@ -6,7 +6,6 @@ is escaped. The same report gives the same bytes.
 
 import base64
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,7 +57,6 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
         lines={line.arm: line for line in report.comparisons},
         extent=_extent(report),
         papers=list(dict.fromkeys(line.paper for line in report.claims)),
-        tested=json.dumps([[line.paper, line.claim, line.verdict, line.measured] for line in report.claims]),
         drawings=draw(report) if drawings is None else drawings,
         runs=[(arm, run, score) for arm in report.arms for run, score in zip(arm.runs, arm.scores, strict=False)],
         most=MOST,
@@ -71,16 +69,6 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
 
 
 @dataclass(frozen=True)
-class Tested:
-    """A claim's verdict, as a report's page says it."""
-
-    paper: str
-    claim: str
-    verdict: str
-    measured: str
-
-
-@dataclass(frozen=True)
 class Entry:
     """What a report's page says of itself."""
 
@@ -90,7 +78,6 @@ class Entry:
     answer: str
     extent: str
     papers: tuple[str, ...]
-    claims: tuple[Tested, ...]  # with enough seeds for a verdict
 
 
 def write_index(reports_dir: Path) -> Path:
@@ -108,12 +95,7 @@ def write_index(reports_dir: Path) -> Path:
             entries.append(entry)
     papers = sorted((cards.load(slug) for slug in cards.slugs()), key=lambda card: (card.year, card.title))
     mentions = {card.slug: [entry for entry in entries if card.slug in entry.papers] for card in papers}
-    verdicts: dict[tuple[str, str], list[tuple[Entry, Tested]]] = {}
-    for entry in entries:
-        for line in entry.claims:
-            verdicts.setdefault((line.paper, line.claim), []).append((entry, line))
-    shown = {"cards": papers, "reports": entries, "unread": unread, "mentions": mentions, "verdicts": verdicts}
-    text = _render("index.html.j2", "filter.js", **shown)
+    text = _render("index.html.j2", "filter.js", cards=papers, reports=entries, unread=unread, mentions=mentions)
     reports_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(reports_dir / PAGE, text.encode())
     return reports_dir / PAGE
@@ -144,16 +126,7 @@ def _read_entry(path: Path) -> Entry | None:
         answer=found.get("description", ""),
         extent=found.get("paperzoo:extent", ""),
         papers=tuple(found.get("paperzoo:papers", "").split()),
-        claims=tuple(line for line in _tested(found) if line.verdict != "not attempted"),
     )
-
-
-def _tested(found: dict[str, str]) -> list[Tested]:
-    """None in a page of an older Paperzoo, or of nobody's."""
-    try:
-        return [Tested(*map(str, line)) for line in json.loads(found["paperzoo:claims"])]
-    except (KeyError, ValueError, TypeError):
-        return []
 
 
 def _render(template: str, script: str, **values: Any) -> str:

@@ -4,9 +4,11 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from paperzoo import cards
 from paperzoo.config.messages import nearest
 from paperzoo.config.schema import Paths
 from paperzoo.errors import UserError
+from paperzoo.reports import measured
 from paperzoo.reports.page import PAGE, write_index
 from paperzoo.reports.write import RECORDS, derive, inputs, load
 from paperzoo.runs import reproduction
@@ -56,10 +58,13 @@ def reproduce(path: str) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         for folder in folders:
             into = Path(temporary) / folder.resolve().name
-            count = len(derive(folder, into).files)
+            written = derive(folder, into)
             difference = next(_differences(folder, into), None)
+            if difference is None and folder.resolve().parent == cards.REPORTS:
+                difference = next(measured.differences(written.report), None)
             differing += difference is not None
-            print(f"NOT re-derived: {difference}" if difference else f"{folder}: {count} files re-derived byte by byte")
+            equal = f"{folder}: {len(written.files)} files re-derived byte by byte"
+            print(f"NOT re-derived: {difference}" if difference else equal)
         if folders != [Path(path)]:
             difference = _difference(Path(path) / PAGE, write_index(Path(temporary)))
             differing += difference is not None

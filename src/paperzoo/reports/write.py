@@ -10,8 +10,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from paperzoo import cards
 from paperzoo.errors import UserError
-from paperzoo.reports import description, sources
+from paperzoo.reports import description, measured, sources
 from paperzoo.reports.analysis import analyse
 from paperzoo.reports.figures import draw, write_figures
 from paperzoo.reports.markdown import write_markdown
@@ -78,6 +79,8 @@ def make(
             del found  # it is read again, and large
             written = derive(new, new)
             _put(new, folder)
+        if Path(out).resolve() == cards.REPORTS:
+            measured.fill(written.report)
         write_index(Path(out))
     except OSError as error:
         raise UserError(f"out={out}: cannot write to it ({error.strerror}); choose another") from None
