@@ -103,6 +103,7 @@ class Claim(Part):
 
     id: Text
     statement: Text
+    more_accurate: bool = True  # says that the result is so, the one thing that a report's test of a difference shows
     table: Text  # where the figures stand
     metric: Text
     baseline: Text | None = None  # reported

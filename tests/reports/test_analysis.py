@@ -2,6 +2,7 @@
 
 import math
 import random
+import re
 
 import pytest
 from synthetic import record, records, sweep
@@ -130,6 +131,20 @@ def test_an_empty_sweep_is_one_line(method):
     assert got.answer == "No result yet."
 
 
+def test_the_answer_about_many_arms_is_a_sentence_a_verdict():
+    models = ("resnet", "scnet", "senet", "nasnet", "resnext")
+    tops = {"resnet": 0.5, "scnet": 0.6, "senet": 0.4, "nasnet": 0.5, "resnext": 0.7}
+    noise = {"resnet": 0.0, "scnet": 0.001, "senet": 0.001, "nasnet": 0.004, "resnext": 0.001}
+    given = [record(model, seed, tops[model] + (-1) ** seed * noise[model])
+             for model in models for seed in range(2 if model == "resnext" else 6)]  # fmt: skip
+    got = analyse(given, sweep(parameters={"model": {"values": list(models)}, "seed": {"values": [*range(6)]}}))
+    assert re.fullmatch(
+        r"Better than resnet: scnet \+10.00 points \(.*?\)\. Worse than resnet: senet .10.00 points \(.*?\)\. "
+        r"No difference from resnet was seen: nasnet \+0.00 points \(.*?\)\. Too few seeds to say: resnext .*?\)\. "
+        r"2 to 6 pairs each; a true difference of \S+ points would be found four times in five\.", got.answer
+    )  # fmt: skip
+
+
 def test_other_data_are_told():
     other = record("scnet", 0)
     other.data.fingerprint = "beef"
@@ -224,6 +239,9 @@ def test_a_searchs_unfinished_runs_are_counted():
     ("scale: 3", "scale: Input should be a valid list"),
     ("claims: [{paper: scnet, claim: x, baseline: a, result: b}]", "claims: scnet has no claim x, it has imagenet, "),
     ("claims: [{paper: scnt, claim: x, baseline: a, result: b}]", "scnt: there is no such paper; "),
+    ("claims: [{paper: group_norm, claim: batch_independence, baseline: a, result: b}]",
+     "claims: group_norm batch_independence does not say that the result is more accurate (its accuracy is the same "),
+    ("title: a\ntitle: b", "the key title is there twice"),
     ("a: [", "cannot be read (while parsing"),
 ])  # fmt: skip
 def test_a_mistake_in_the_description_is_one_line(text, line, tmp_path):

@@ -17,6 +17,17 @@ def test_without_the_package_it_is_one_line(monkeypatch):
         publishing.check("someone/p")
 
 
+def test_where_nobody_is_logged_in_it_is_one_line(monkeypatch):
+    def save(_):
+        raise Exception("not logged in to W&B\nat all")  # as wandb-workspaces does
+
+    monkeypatch.setattr(publishing, "build", lambda *_: type("Made", (), {"save": save})())
+    with pytest.raises(
+        UserError, match=r"^publish=wandb: W&B does not take the report \(not logged in to W&B\); `wandb"
+    ):
+        publishing.publish(None, "someone/paperzoo")
+
+
 @pytest.mark.parametrize("project", [None, "", "p", "a/b/c"])
 def test_it_needs_a_project(project):
     with pytest.raises(UserError, match=r"publish=wandb needs project=<entity>/<project>"):

@@ -280,6 +280,21 @@ def test_a_source_that_is_none_is_one_line(source, given, line):
     assert line in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "line", [b'{"schema_version": 2, "id": "\\ud800"}', b"[" * 100_000, b"\xff\xfe", b"null", b"[2]", b""]
+)
+def test_a_line_that_is_no_record_is_one_problem_and_the_rest_stands(line, tmp_path):
+    path = tmp_path / "runs.jsonl"
+    good = published(record()).model_dump_json().encode()
+    path.write_bytes(b"\xef\xbb\xbf" + good + b"\r\n" + line + b"\n")
+    (tmp_path / "problems.txt").write_bytes(b"\xff old\n")
+    found = sources.of_report(tmp_path)
+    assert [entry.id for entry in found.records] == [record().id]
+    assert found.problems[0].endswith(" old")
+    assert len(found.problems) == 2
+    assert found.problems[1].startswith("runs.jsonl, line 2: ")
+
+
 def test_two_records_that_share_an_id_are_left_out_whatever_their_order(tmp_path):
     path, other = tmp_path / "runs.jsonl", record("scnet", 0, 0.99)
     for given in ([*records(), records()[0], other], [other, *records()]):

@@ -96,6 +96,9 @@ def test_other_records_give_another_report(report, tmp_path, capsys):
     _replace(folder / "runs.jsonl", '"test/loss":0.5', '"test/loss":0.6')
     assert reproduction.reproduce(str(folder)) == 1
     assert re.match(r"NOT re-derived: .*runs.csv, line 2: .* is there, .* is derived", capsys.readouterr().out)
+    _replace(folder / "runs.jsonl", '"test/top1":0.8', '"test/top1":0.7')  # moves every figure, too
+    assert reproduction.reproduce(str(folder)) == 1
+    assert "runs.csv, line 2: " in capsys.readouterr().out
 
 
 def _replace(path: Path, old: str, new: str) -> None:

@@ -14,12 +14,13 @@ from paperzoo.reports.arms import Group, cell_of, groups, latest_attempts
 from paperzoo.reports.description import FILE, ClaimPair, Description
 from paperzoo.reports.facts import counted, listed
 from paperzoo.reports.importance import importance as importance_of
-from paperzoo.reports.model import Arm, ClaimLine, Comparison, Report
+from paperzoo.reports.model import Arm, ClaimLine, Comparison, Report, Verdict
 from paperzoo.runs.record import Record
 from paperzoo.sweeps.command import command, label, words
 from paperzoo.sweeps.specification import Cell, Metric, Sweep
 
 ROWS = 20  # arms whose own command is listed
+SENTENCES = 2  # comparisons that have a sentence each; more are gathered by their verdict
 METRIC = Metric(name="test/top1", goal="maximize")  # of a sweep that names none
 # Words of a command that change no result of a run: a claim's test may be placed anywhere.
 ELSEWHERE = ("seed=", "trainer=", "trainer.devices=", "trainer.threads=", "data.workers=", "repeat=", "data.root=")
@@ -255,7 +256,31 @@ class _Study:
             return f"{self.metric.name}, mean and 95 % interval: {'; '.join(scores)}." if scores else "No result yet."
         if not any(arm.score for arm in arms):
             return "No result yet."
-        return " ".join(self._sentence(line, baseline.name) for line in comparisons)
+        if len(comparisons) <= SENTENCES:
+            return " ".join(self._sentence(line, baseline.name) for line in comparisons)
+        return " ".join(self._by_verdict(comparisons, baseline.name))
+
+    def _by_verdict(self, comparisons: Sequence[Comparison], baseline: str) -> Iterator[str]:
+        """Of many arms a sentence for each verdict; the table has their p."""
+        phrases: dict[Verdict, str] = {
+            "better": f"Better than {baseline}",
+            "worse": f"Worse than {baseline}",
+            "direction": f"A direction away from {baseline}, no more with so few seeds",
+            "no difference seen": f"No difference from {baseline} was seen",
+            "too few seeds": "Too few seeds to say",
+        }
+        for verdict, phrase in phrases.items():
+            lines = [line for line in comparisons if line.verdict == verdict]
+            differences = (f"{c.arm} {wording.interval(c.difference, self.points, signed=True)}" for c in lines)
+            if lines:
+                yield f"{phrase}: {listed(differences)}."
+        yield f"{_span(sorted({line.n for line in comparisons}))} pairs each{self._found(comparisons)}."
+
+    def _found(self, comparisons: Sequence[Comparison]) -> str:
+        """What would have been found where nothing was."""
+        sizes = sorted(c.detectable for c in comparisons if c.detectable and c.verdict == "no difference seen")
+        size = f"{_span([wording.number(size) for size in sizes])} {self.points}".strip() if sizes else ""
+        return f"; a true difference of {size} would be found four times in five" if sizes else ""
 
     def _sentence(self, line: Comparison, baseline: str) -> str:
         if line.difference is None or line.verdict == "too few seeds":
@@ -377,6 +402,11 @@ def _names(settings: Sequence[Mapping[str, Any]], ids: Sequence[str] = ()) -> li
         return names
     exact = ids or [label(dict(one)) for one in settings]
     return [f"{name} ({more})" if name in twice else name for name, more in zip(names, exact, strict=True)]
+
+
+def _span(ends: Sequence[Any]) -> str:
+    """The first to the last."""
+    return f"{ends[0]} to {ends[-1]}" if ends[0] != ends[-1] else str(ends[0])
 
 
 def _equals(p: str) -> str:

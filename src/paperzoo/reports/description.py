@@ -51,13 +51,19 @@ def read(path: Path) -> Description:
     except FileNotFoundError:
         return Description()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason})") from None
     except ValidationError as error:
         raise UserError(f"{path}: {_explain(error)}") from None
     for tested in description.claims:
-        known = [claim.id for claim in cards.load(tested.paper).claims]
+        known = {claim.id: claim for claim in cards.load(tested.paper).claims}
         if tested.claim not in known:
             raise UserError(f"{path}: claims: {tested.paper} has no claim {tested.claim}, it has {', '.join(known)}")
+        if not known[tested.claim].more_accurate:
+            raise UserError(
+                f"{path}: claims: {tested.paper} {tested.claim} does not say that the result is more accurate "
+                f"({known[tested.claim].statement}), and nothing else is judged by a difference"
+            )
     return description
 
 

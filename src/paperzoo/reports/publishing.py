@@ -30,12 +30,12 @@ def publish(report: Report, project: str) -> str:
     Raises:
         UserError: W&B does not let this machine in, or cannot be reached.
     """
-    import wandb
-
-    made = build(report, project)
     try:
+        made = build(report, project)
         made.save()
-    except (wandb.errors.Error, ValueError, OSError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # wandb-workspaces raises just that, where nobody is logged in say
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"publish=wandb: W&B does not take the report ({first}); `wandb login` lets this machine in"

@@ -15,6 +15,7 @@ from paperzoo.runs import reproduction
 from paperzoo.verbs import whole_number
 
 SHOWN = 60  # letters of a line that differs
+SAYS = ".svg .html .md .csv"  # the later, the more a difference in it says
 
 
 def run(
@@ -75,7 +76,7 @@ def _differences(folder: Path, derived: Path) -> Iterator[str]:
     """A line for each file that is not as it is derived, missing, or derived from nothing."""
     given = {path.name for path in inputs(folder)}
     names = {path.name for path in derived.iterdir()} | {path.name for path in folder.iterdir() if path.is_file()}
-    for name in sorted(names - given):
+    for name in sorted(names - given, key=lambda name: (-SAYS.find(Path(name).suffix or "?"), name)):
         difference = _difference(folder / name, derived / name)
         if difference:
             yield difference

@@ -222,7 +222,7 @@ def _records(runs: Iterable[Logged]) -> Found:
 def of_report(folder: Path) -> Found:
     """What a report's folder holds: its records, and what its source could not read."""
     found, problems = lines(folder / RECORDS), folder / PROBLEMS
-    known = problems.read_text(encoding="utf-8").splitlines() if problems.is_file() else []
+    known = problems.read_text(encoding="utf-8", errors="replace").splitlines() if problems.is_file() else []
     return Found(found.records, [*known, *found.problems])
 
 

@@ -223,7 +223,9 @@ def parse(text: str | bytes, place: object) -> Record:
     """
     try:
         content = json.loads(text)
-    except ValueError as error:
+        if "\\ud" in str(text).lower():
+            json.dumps(content, ensure_ascii=False).encode()  # half of a character cannot be written again
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{place}: damaged, it cannot be read as JSON ({str(error).splitlines()[0]})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version not in READABLE:

@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from paperzoo.errors import Interrupted
+from paperzoo.errors import Interrupted, UserError
 from paperzoo.sweeps import lint
 from paperzoo.sweeps.agents import Agents
 from paperzoo.sweeps.storage import Plan
@@ -24,7 +24,10 @@ def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failu
     plan = Plan(sweep, name, storage or f"sqlite:///{Path(runs_dir) / 'sweeps' / name}.db")
     if retry_failed:
         plan.retry_failed()
-    workers = Agents(plan, agents, Path(runs_dir), max_failures)
+    try:
+        workers = Agents(plan, agents, Path(runs_dir), max_failures)
+    except OSError as error:
+        raise UserError(f"runs_dir={runs_dir}: cannot write to it ({error.strerror}); choose another") from None
     caught = _listen(workers)
     with SweepTable(plan, workers) as table:
         workers.run(table.show)
