@@ -107,6 +107,20 @@ def test_wrappers_prefixes_and_old_files(network, wrap):
     torch.testing.assert_close(got, weights["layer3.2.scconv.k4.0.weight"], atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("around", [torch.nn.DataParallel, torch.compile])
+def test_a_wrapped_network_takes_them_too(network, around):
+    weights = published("scnet50")
+    scnet.load_official(around(network), weights)
+    assert torch.equal(network.state_dict()["conv1.weight"], weights["conv1.weight"])
+
+
+def test_a_network_without_memory_says_so():
+    with torch.device("meta"):
+        empty = timm.create_model("scnet50")
+    with pytest.raises(UserError, match="meta device, which holds no weights"):
+        scnet.load_official(empty, published("scnet50"))
+
+
 def without(key: str):
     return lambda w: {k: v for k, v in w.items() if k != key}
 

@@ -9,6 +9,7 @@ from paperzoo.errors import UserError
 
 WRAPPERS = ("state_dict", "model", "net")
 PREFIX = "module."  # of nn.DataParallel
+AROUND = ("_orig_mod", "module")  # where torch.compile and nn.DataParallel hold the network
 SHOWN = 8  # keys named in a message
 
 
@@ -19,10 +20,15 @@ def load_exactly(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
     since files older than it exist. Nothing is loaded if anything is wrong.
 
     Raises:
-        UserError: keys are missing, unexpected or of another shape; the line names them.
+        UserError: keys are missing, unexpected or of another shape; the line names them. Or the network is on meta.
     """
+    for name in AROUND:
+        inner = getattr(network, name, network)
+        network = inner if isinstance(inner, nn.Module) else network
     given = unwrap(state_dict)
     wanted = network.state_dict()
+    if any(value.is_meta for value in wanted.values()):
+        raise UserError("the network is on the meta device, which holds no weights; build it on another")
     missing = [key for key in wanted if key not in given and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in given if key not in wanted]
     shapes = [
