@@ -49,7 +49,7 @@ def kill_and_restart(
     while struck < kills:
         process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         try:
-            process.wait(timeout=chance.uniform(1, 20))
+            process.wait(timeout=chance.uniform(1, 10))
             break  # done before the next kill
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
