@@ -21,7 +21,6 @@ def _serve(rank: int, pipe: Connection) -> None:
     torch.set_num_threads(1)
     while (job := pickle.loads(pipe.recv_bytes())) is not None:
         function, size, store, arguments = job
-        answer = None, None
         try:
             dist.init_process_group(
                 "gloo",
@@ -33,10 +32,15 @@ def _serve(rank: int, pipe: Connection) -> None:
             answer = function(rank, *arguments), None
         except Exception:
             answer = None, traceback.format_exc()
-        finally:
-            if dist.is_initialized():
-                dist.destroy_process_group()
+            _leave()  # so that the others fail, too, instead of waiting
         pipe.send_bytes(pickle.dumps(answer))
+        pipe.recv_bytes()  # all have answered: a rank that left before would break off the others' meeting
+        _leave()
+
+
+def _leave() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 class Ranks:
@@ -67,6 +71,8 @@ class Ranks:
                     self._start_again()
                     raise AssertionError(f"rank {rank} gave no answer in {SECONDS} s")
                 answers.append(pickle.loads(pipe.recv_bytes()))
+            for pipe in self.pipes[:size]:
+                pipe.send_bytes(b"all have answered")
         errors = [f"rank {rank}: {error}" for rank, (_, error) in enumerate(answers) if error]
         assert not errors, "\n".join(errors)
         return [value for value, _ in answers]
