@@ -13,7 +13,7 @@ import torch
 
 from paperzoo import cards
 from paperzoo.config import compose
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 from paperzoo.training import make_module
 
 BATCH, STEPS = 64, 5

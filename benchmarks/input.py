@@ -24,8 +24,8 @@ from torchvision.transforms import v2
 
 from paperzoo.config import compose
 from paperzoo.config.schema import Augment
-from paperzoo.data.augment import Normalise, crop_and_flip
-from paperzoo.data.loaders import MemoryLoader
+from paperzoo.data.images.augment import Normalise, crop_and_flip
+from paperzoo.data.images.loaders import MemoryLoader
 from paperzoo.data.order import Order
 from paperzoo.training import load_data
 

@@ -24,7 +24,7 @@ import torch
 from paperzoo import training
 from paperzoo.config import compose
 from paperzoo.config.schema import Config
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 from paperzoo.machine import set_flags, use_channels_last
 
 TINY = ["model=resnet", "model.depth=11", "model.width=2", "data.batch_size=16", "data.image_size=8"]

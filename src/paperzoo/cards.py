@@ -16,7 +16,7 @@ from paperzoo.errors import UserError
 
 PAPERS = Path(__file__).resolve().parent / "papers"
 REPORTS = PAPERS.parents[2] / "reports"  # the published ones, which fill ``measured``
-TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str}
+TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": list}
 Verdict = Literal[
     "reproduced", "direction holds (scaled down)", "not supported (scaled down)", "failed", "not attempted"
 ]
@@ -55,10 +55,14 @@ class Option(Part):
     """An option of the module: a flag is a row of the paper's ablation tables."""
 
     name: str
-    type: Literal["int", "float", "bool", "str"]
+    of: str = "model"  # the config group that it belongs to: model, or norm, loss, mix, ... where the paper offers one
+    type: Literal["int", "float", "bool", "str", "list"]
     values: list[Any] | None = None
     minimum: float | None = None
     maximum: float | None = None
+    above: float | None = None
+    below: float | None = None
+    length: int | None = None  # of a list
     nullable: bool = False
     only_for: str | None = None  # the networks that take it, a glob
     what: str
@@ -72,8 +76,10 @@ class Option(Part):
         right = type(value) is kind or (kind is float and type(value) is int)
         if not right or (self.values is not None and value not in self.values):
             return self.allowed()
-        low = self.minimum is not None and value < self.minimum
-        high = self.maximum is not None and value > self.maximum
+        if kind is list:
+            return None
+        low = (self.minimum is not None and value < self.minimum) or (self.above is not None and value <= self.above)
+        high = (self.maximum is not None and value > self.maximum) or (self.below is not None and value >= self.below)
         return self.allowed() if low or high else None
 
     def allowed(self) -> str:
@@ -81,9 +87,13 @@ class Option(Part):
         null = " or null" if self.nullable else ""
         if self.values is not None:
             return f"one of {', '.join(map(str, self.values))}{null}"
-        words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}[self.type]
+        words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}.get(
+            self.type, "a list"
+        )
         bounds = [f"at least {self.minimum:g}"] if self.minimum is not None else []
         bounds += [f"at most {self.maximum:g}"] if self.maximum is not None else []
+        bounds += [f"above {self.above:g}"] if self.above is not None else []
+        bounds += [f"below {self.below:g}"] if self.below is not None else []
         return " ".join([words, " and ".join(bounds)]).strip() + null
 
     def applies_to(self, network: str) -> bool:
@@ -157,6 +167,7 @@ class Card(Part):
     arxiv: Annotated[str, Field(pattern=r"^\d{4}\.\d{4,5}$")] | None
     kinds: Annotated[list[Kind], Field(min_length=1)]
     adds: Text  # in two sentences
+    tasks: Annotated[list[Text], Field(min_length=1)] = ["classification"]  # what its module can be trained on
     networks: Annotated[list[Network], Field(min_length=1)]
     options: list[Option] = []
     claims: Annotated[list[Claim], Field(min_length=1)]
@@ -167,20 +178,26 @@ class Card(Part):
     def _consistent(self) -> Self:
         entries: tuple[tuple[str, list[tuple[Any, ...]]], ...] = (
             ("networks", [(network.name, network.input_size) for network in self.networks]),
-            ("options", [(option.name,) for option in self.options]),
+            ("options", [(option.of, option.name) for option in self.options]),
             ("claims", [(claim.id,) for claim in self.claims]),
         )
         for what, keys in entries:
-            twice = sorted({str(key[0]) for key in keys if keys.count(key) > 1})
+            twice = sorted({str(key[-1] if what == "options" else key[0]) for key in keys if keys.count(key) > 1})
             _demand(self, not twice, f"{what}: {', '.join(twice)} stands twice")
         claims = {claim.id for claim in self.claims}
         for entry in self.measured:
             _demand(self, entry.claim in claims, f"measured: there is no claim {entry.claim}")
         for option in self.options:
             _demand(
-                self, any(map(option.applies_to, self.known())), f"options: {option.name} is for no network of the card"
+                self,
+                option.of != "model" or any(map(option.applies_to, self.known())),
+                f"options: {option.name} is for no network of the card",
             )
         return self
+
+    def options_of(self, group: str, target: str) -> list[Option]:
+        """The options of the paper's class or function ``target`` as a choice of a config group."""
+        return [option for option in self.options if option.of == group and option.applies_to(target)]
 
     def known(self) -> list[str]:
         """The names of the networks; one that is counted at several resolutions stands once."""

@@ -1,26 +1,29 @@
 """What a run shows in the terminal: a live bar, a row per epoch, a summary. Plain lines where there is no terminal."""
 
+import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from paperzoo.metric import Metric, find
+
 REFRESH = 0.1  # seconds between two updates of the bar: a step must not pay for it
-WIDTHS = {
+WIDTHS = {  # of the columns of the table of epochs, at least
     "epoch": 7,
     "train loss": 10,
     "train {headline}": 10,
     "val loss": 9,
     "val {headline}": 9,
     "lr": 9,
-    "images/s": 9,
+    "{unit}s/s": 9,
     "time": 8,
 }
-SHARES = ("top", "miou", "pixel_accuracy", "class_accuracy")  # metrics that are shown in %
+QUIET = 60.0  # seconds without a line, where there is no bar, until one says how far an epoch is
 
 
 class Display:
@@ -36,40 +39,55 @@ class Display:
         """One line of text."""
         self.console.print(text, soft_wrap=True)
 
-    def start(self, epochs: int, headline: str) -> None:
+    def start(self, epochs: int, headline: Metric, unit: str = "image") -> None:
         """Show the header of the table of epochs, with the metric that counts, and the bar."""
-        self.epochs, self.headline = epochs, headline
-        self.line("".join(f"{name.format(headline=headline):>{width + 1}}" for name, width in WIDTHS.items()))
+        self.epochs, self.headline, self.unit = epochs, headline, unit
+        names = [name.format(headline=headline.name, unit=unit) for name in WIDTHS]
+        self.widths = [max(width, len(name)) + 1 for name, width in zip(names, WIDTHS.values(), strict=True)]
+        self.line("".join(f"{name:>{width}}" for name, width in zip(names, self.widths, strict=True)))
+        self.spoken = time.monotonic()
+        self.stop()
         if self.console.is_terminal and not self.console.quiet:
-            columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[rate]:.0f} images/s")
-            last = (TextColumn("loss {task.fields[loss]:.4f}"), TimeRemainingColumn())
+            columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), f"{{task.fields[rate]:.0f}} {unit}s/s")
+            last = (TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
             self.progress = Progress(*columns, *last, console=self.console, auto_refresh=False, transient=True)
             self.progress.start()
-            self.task = self.progress.add_task("", total=None, rate=0.0, loss=float("nan"))
+            self.task = self.progress.add_task("", total=None, rate=0.0, loss="")
 
     def step(self, epoch: int, done: int, of: int, rate: float, loss: float) -> None:
-        """Move the bar, at most ten times a second."""
-        if self.progress is None or time.monotonic() - self.drawn < REFRESH:
+        """Move the bar, at most ten times a second; without a terminal, a line a minute within an epoch."""
+        now = time.monotonic()
+        if self.progress is None:
+            if now - self.spoken > QUIET:
+                self.spoken = now
+                self.line(f"  epoch {epoch + 1}/{self.epochs}: {done:,} of {of:,} batches, loss {loss:.4f}, {rate:.0f} {self.unit}s/s")
             return
-        self.drawn = time.monotonic()
+        if now - self.drawn < REFRESH:
+            return
+        self.drawn = now
+        shown = f"loss {loss:.4f}" if math.isfinite(loss) else ""
         self.progress.update(
-            self.task, description=f"epoch {epoch + 1}/{self.epochs}", completed=done, total=of, rate=rate, loss=loss
+            self.task, description=f"epoch {epoch + 1}/{self.epochs}", completed=done, total=of, rate=rate, loss=shown
         )
         self.progress.refresh()
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """A row of the table of epochs."""
+        self.spoken = time.monotonic()
         cells = (
             f"{row['epoch']}/{self.epochs}",
             f"{row['train/loss']:.4f}",
-            _percent(row[f"train/{self.headline}"]),
+            self._metric(f"train/{self.headline.name}", row),
             f"{row['val/loss']:.4f}" if "val/loss" in row else "",
-            _percent(row[f"val/{self.headline}"]) if f"val/{self.headline}" in row else "",
+            self._metric(f"val/{self.headline.name}", row),
             f"{row['lr']:.3g}",
-            f"{row['images_per_second']:.0f}",
+            f"{row[f'{self.unit}s_per_second']:.0f}",
             f"{row['seconds']:.1f} s",
         )
-        self.line("".join(f"{cell:>{width + 1}}" for cell, width in zip(cells, WIDTHS.values(), strict=True)))
+        self.line("".join(f"{cell:>{width}}" for cell, width in zip(cells, self.widths, strict=True)))
+
+    def _metric(self, key: str, row: Mapping[str, Any]) -> str:
+        return self.headline.text(row[key]) if key in row else ""
 
     def stop(self) -> None:
         """Take the bar away."""
@@ -77,12 +95,15 @@ class Display:
             self.progress.stop()
             self.progress = None
 
-    def results(self, results: Mapping[str, tuple[int, Mapping[str, float]]]) -> None:
+    def results(
+        self, results: Mapping[str, tuple[int, Mapping[str, float]]], measured: Iterable[Metric] = ()
+    ) -> None:
         """A table of the test metrics of each set of weights: ``{"last": (epoch, {"test/top1": ...})}``."""
+        measured = tuple(measured)
         names = list(dict.fromkeys(name for _, metrics in results.values() for name in metrics))
         table = Table("weights", "epoch", *names, box=None, pad_edge=False, header_style="bold")
         for weights, (epoch, metrics) in results.items():
-            table.add_row(weights, str(epoch), *(_metric(name, metrics.get(name)) for name in names))
+            table.add_row(weights, str(epoch), *(_shown(measured, name, metrics.get(name)) for name in names))
         self.console.print()
         self.console.print(table)
 
@@ -94,11 +115,5 @@ class Display:
             self.line(f"[bold]{name:<{width}}[/bold]  {value}")
 
 
-def _metric(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    return _percent(value) if name.rsplit("/", 1)[-1].startswith(SHARES) else f"{value:.4f}"
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.2f} %"
+def _shown(metrics: Iterable[Metric], name: str, value: float | None) -> str:
+    return "" if value is None else find(metrics, name).text(value)

@@ -25,3 +25,13 @@ class Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.exit_code = 128 + number  # as a shell reports it: 143 for SIGTERM, 130 for Ctrl-C
+
+
+class NonFiniteLoss(Exception):
+    """The loss became NaN or infinite; ``batches_ago`` is 0 for a batch whose step is still to come."""
+
+    def __init__(self, batches_ago: int, value: float, last_finite: float | None) -> None:
+        super().__init__(f"the loss became {value}")
+        self.batches_ago = batches_ago
+        self.value = value
+        self.last_finite = last_finite

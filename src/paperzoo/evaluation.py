@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paperzoo.config.schema import Evaluation
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.machine import make_trainer

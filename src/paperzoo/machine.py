@@ -13,7 +13,6 @@ from pytorch_lightning.strategies import DDPStrategy
 
 from paperzoo.config.schema import Config, Trainer
 from paperzoo.norms.layer_sync import SyncNorms
-from paperzoo.runs.checkpoints import AtomicCheckpointIO
 
 # Lightning's advice that does not apply here: batches come from memory, loaders resume by themselves.
 QUIET = (
@@ -36,7 +35,7 @@ class Silent(PassThroughProfiler):
         return self.NOTHING
 
 
-def make_trainer(config: Config) -> L.Trainer:
+def make_trainer(config: Config, *plugins: Any) -> L.Trainer:
     """Lightning's trainer, without its own logging, bars and checkpoints: Paperzoo's callbacks are exact and cheap."""
     _quieten()
     set_flags(config)
@@ -53,7 +52,7 @@ def make_trainer(config: Config) -> L.Trainer:
         gradient_clip_val=choice.gradient_clip_val,
         deterministic=config.deterministic,
         benchmark=not config.deterministic,
-        plugins=[AtomicCheckpointIO(), *([SyncNorms()] if choice.sync_batchnorm else [])],
+        plugins=[*plugins, *([SyncNorms()] if choice.sync_batchnorm else [])],
         profiler=Silent(),
         logger=False,
         enable_checkpointing=False,
@@ -62,12 +61,16 @@ def make_trainer(config: Config) -> L.Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # the data module gives each rank its part
     )
-    # With max_steps Lightning (2.6.6) takes a state of an epoch's end for one within it, and ends the epoch again.
-    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+    stop_at_steps(trainer)
     strategy = trainer.strategy
     if isinstance(strategy, DDPStrategy) and strategy.cluster_environment.creates_processes_externally:  # type: ignore[union-attr]
         strategy.setup_environment()  # so that rank 0 can tell the others the run folder
     return trainer
+
+
+def stop_at_steps(trainer: L.Trainer) -> None:
+    """With max_steps Lightning (2.6.6) takes a state of an epoch's end for one within it, and ends the epoch again."""
+    trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
 
 
 def set_flags(config: Config) -> None:

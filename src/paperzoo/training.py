@@ -1,32 +1,30 @@
-"""One training run: config -> data -> module -> trainer -> record."""
+"""One training run: config -> data -> module -> procedure -> record."""
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as L
+from matplotlib.figure import Figure
 
-from paperzoo import accounting, pictures
+from paperzoo import accounting, pictures, results, summary
 from paperzoo.config import build
-from paperzoo.config.building import locate
-from paperzoo.config.schema import Config, Model
-from paperzoo.data.module import ImageData
+from paperzoo.config.schema import Config
+from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
-from paperzoo.errors import Interrupted, RunError, UserError
-from paperzoo.machine import make_trainer, set_threads, use_channels_last
-from paperzoo.networks import official
-from paperzoo.norms.ratios import NormRatios, layers_with_ratios
-from paperzoo.runs import checkpoints, compare, folders, random_state, record
-from paperzoo.runs.exact_state import Best, ExactState
+from paperzoo.distributed import wait_for_all
+from paperzoo.errors import Interrupted, NonFiniteLoss, RunError
+from paperzoo.machine import make_trainer, set_threads
+from paperzoo.runs import checkpoints, weights
 from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
 from paperzoo.runs.rank_watch import RankWatch
-from paperzoo.runs.record import Cost, Failure, Record, Result
-from paperzoo.runs.session import INHERITED, Keeper, Session, begin, finished_before
+from paperzoo.runs.record import Cost, Failure, Measure, Record, Result
+from paperzoo.runs.session import INHERITED, Session, Subject, begin, finished_before
 from paperzoo.runs.signals import interruptible
-from paperzoo.tasks.classification import Classification
-from paperzoo.tasks.distributed import wait_for_all
+from paperzoo.stages import Stages
+from paperzoo.tasks.making import make_module
+from paperzoo.tasks.task import Place, Task
 
 
 def train(config: Config) -> Record | None:
@@ -42,7 +40,7 @@ def train(config: Config) -> Record | None:
 
 
 def _train(config: Config) -> Record | None:
-    trainer = make_trainer(config)
+    trainer = make_trainer(config, checkpoints.AtomicCheckpointIO())
     display = Display(silent=trainer.global_rank > 0)
     try:
         opened = _open(config, trainer)
@@ -57,26 +55,19 @@ def _train(config: Config) -> Record | None:
     watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
     watch.begin(trainer)
     try:
-        _announce(display, config, data, session)
+        summary.announce(display, config, data, session)
         tracker = _tracker(config, session, display)
-        best, history = _fit(config, trainer, data, module, session, display, tracker)
-        results = _test(config, trainer, data, module, session, best, history)
-        skipped = data.count_skipped()
-        wait_for_all()
-        watch.stop()
-        if session.record:
-            session.record.data.skipped = skipped
-        session.finish(results, history.epochs)
+        _go_through(config, trainer, data, module, session, History(display, tracker.log if tracker else None), watch)
     except Interrupted as error:
         watch.stop()
         session.end("interrupted", Failure(kind="Interrupted", message=str(error)))
-        display.line(f"{error}: {_what_is_left(session)}")
+        display.line(f"{error}: {summary.what_is_left(session)}")
         raise
     except BaseException as error:
         watch.stop()
         failure = explain(error, trainer, session.folder, lost=watch.lost)
-        session.end("failed", failure or Failure(kind=type(error).__name__, message=str(error)))
-        if failure and failure.kind == "NonFiniteLoss" and trainer.global_rank > 0:
+        session.end("failed", failure or Failure(kind=type(error).__name__, message=_short(error)))
+        if failure and failure.kind == NonFiniteLoss.__name__ and trainer.global_rank > 0:
             raise SystemExit(RunError.exit_code) from None  # all ranks stop for it, one says so
         if failure:
             raise RunError(failure.message) from error
@@ -87,74 +78,45 @@ def _train(config: Config) -> Record | None:
         if tracker and session.record:
             tracker.finish(session.record)
     if session.record:
-        _summarise(display, session, session.record)
+        summary.show(display, session, session.record)
     return session.record
 
 
-def _open(config: Config, trainer: L.Trainer) -> tuple[ImageData, Classification, Session] | Record:
+MOST = 2000  # characters of a failure's message in the record: a compiler's may be a book
+
+
+def _short(error: BaseException) -> str:
+    text = str(error)
+    return text if len(text) <= MOST else f"{text[:MOST]} ... ({len(text):,} characters)"
+
+
+def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] | Record:
     """What a run needs and its folder; or the record of the run that makes it needless."""
     data = load_data(config, rank=trainer.global_rank, ranks=trainer.world_size)
     if not config.repeat and (done := finished_before(config, data, trainer.world_size)):
         return done
-    module = make_module(config, data)
-    counted = accounting.count(module.network, (data.in_chans, data.image_size, data.image_size))
-    session = begin(config, data, trainer, Cost(parameters=counted.parameters, macs=counted.macs))
+    found = weights.of(config)
+    module = make_module(config, data, checkpoints.read_plain(found.path) if found else None)
+    session = begin(config, data, trainer, _subject(module, data, found))
+    module.place = Place(session.folder if session.record else None)
     if session.threads:
         set_threads(session.threads)  # those that the run began with: others round otherwise
     return data, module, session
 
 
-def _what_is_left(session: Session) -> str:
-    """Of an interrupted run."""
-    if session.record and session.record.status == "finished":
-        return "the run has finished, its results are on record"
-    saved = "the exact state is saved" if checkpoints.newest_state(session.folder) else "no state was saved yet"
-    return f"{saved}, go on with the same command and resume=auto"
+def _subject(module: Task, data: RunData, found: weights.Weights | None) -> Subject:
+    """What the record says of the task."""
+    inputs = module.example_inputs(data)
+    parameters = sum(parameter.numel() for parameter in module.network.parameters())
+    macs = accounting.count_inputs(module.network, inputs).macs if inputs is not None else None
+    measures = [Measure(**metric._asdict()) for metric in type(module).metrics]
+    parents = [found.parent] if found and found.parent else []
+    return Subject(Cost(parameters=parameters, macs=macs), measures, module.unit, parents)
 
 
-def load_data(config: Config, *, rank: int = 0, ranks: int = 1) -> ImageData:
+def load_data(config: Config, *, rank: int = 0, ranks: int = 1) -> RunData:
     """The data of a run, as this rank sees it."""
-    data = ImageData(config.data, data_dir=config.paths.data_dir, seed=config.seed, rank=rank, world_size=ranks)
-    data.setup()
-    return data
-
-
-def make_module(config: Config, data: ImageData) -> Classification:
-    """The paper's module, its weights drawn from the seed alone: equal on every rank."""
-    random_state.seed_everything(config.seed, "weights")
-    plain = config.model_dump(mode="json", by_alias=True)
-    module: Classification = build(
-        config.model.target,
-        model=plain["model"],
-        num_classes=data.num_classes,
-        in_chans=data.in_chans,
-        channels_last=use_channels_last(config.trainer),
-        window=config.trainer.log_every_n_steps,
-        **{group: plain[group] for group in ("loss", "optimizer", "scheduler", "mix", "norm")},
-    )
-    if config.model.checkpoint:
-        load_official(module, config.model)
-    if config.trainer.precision == "64-true":
-        module.network.double()  # before a state is loaded: Lightning would do it after, and round the state
-    if config.trainer.compile:
-        module.network.compile()
-    return module
-
-
-def load_official(module: Classification, model: Model) -> None:
-    """Load officially published weights into a module's network; its classifier is then made anew for the data.
-
-    Raises:
-        UserError: the file is no checkpoint, or its weights do not fit the network.
-    """
-    state = checkpoints.read_plain(Path(str(model.checkpoint)))
-    network: Any = module.network
-    classes = network.num_classes
-    published = official.unwrap(state).get(f"{official.classifier_name(network)}.weight")
-    network.reset_classifier(len(published) if published is not None else classes)
-    locate(f"{model.target.rsplit('.', 2)[0]}.load_official")(network, state)
-    if network.num_classes != classes:
-        network.reset_classifier(classes)
+    return make_data(config, rank=rank, ranks=ranks)
 
 
 def _tracker(config: Config, session: Session, display: Display) -> Any:
@@ -166,127 +128,71 @@ def _tracker(config: Config, session: Session, display: Display) -> Any:
     return build(config.logger, **about, tell=display.line)
 
 
-def _fit(
+def _go_through(
     config: Config,
     trainer: L.Trainer,
-    data: ImageData,
-    module: Classification,
+    data: RunData,
+    module: Task,
     session: Session,
-    display: Display,
-    tracker: Any,
-) -> tuple[Best, History]:
-    """Train to the end, from the session's state if it has one."""
-    history = History(display, config.data.batch_size * trainer.world_size, tracker.log if tracker else None)
-    best = Best(session.checkpoints)
-    exact = ExactState(
-        session.checkpoints,
-        (config.seed, "training"),
-        config.checkpoint.every_steps,
-        config.checkpoint.every_seconds,
-    )
-    trainer.callbacks += [history, best, Keeper(session, history)]  # type: ignore[attr-defined]
-    if layers_with_ratios(module.network):
-        folder = session.folder if session.record else None
-        trainer.callbacks.append(NormRatios(folder, tracker.log if tracker else None))  # type: ignore[attr-defined]
-    trainer.callbacks.append(exact)  # type: ignore[attr-defined] # the last: it saves all others' states
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=session.state, weights_only=True)
-    finally:
-        exact.listen_no_more()
-    trainer.save_checkpoint(session.checkpoints / checkpoints.LAST, weights_only=True)
-    display.stop()
-    return best, history
+    history: History,
+    watch: RankWatch,
+) -> None:
+    """All stages, the tests, the pictures, and the record's end."""
+    module.place = Place(module.place.folder, history.on_row)
+    stages = Stages(config, trainer, data, module, session, history)
+    stages.run()
+    history.display.stop()
+    measured = _test(config, trainer, data, module, session, stages, history)
+    skipped = data.count_skipped()
+    wait_for_all()
+    watch.stop()
+    if session.record:
+        session.record.data.skipped = skipped
+    session.finish(measured, history.epochs, stages.records)
 
 
 def _test(
     config: Config,
     trainer: L.Trainer,
-    data: ImageData,
-    module: Classification,
+    data: RunData,
+    module: Task,
     session: Session,
-    best: Best,
+    stages: Stages,
     history: History,
 ) -> dict[str, Result]:
     """Test the last weights and those that validation chose; draw the pictures of the last."""
-    last_row = history.epochs[-1]
-    results = {"last": _tested(trainer, data, module, last_row)}
-    if session.record and module.confusion is not None:
-        title = f"{config.model.network} on {config.data.name}: test split, last epoch"
-        figures = session.folder / "figures"
-        figures.mkdir(exist_ok=True)
-        module.draw(data, figures, title)
-        title = f"{config.model.network} on {config.data.name}, run {session.record.id}"
-        pictures.learning_curves(history.epochs, title, figures / "learning_curves.png", module.headline)
+    last, best = history.epochs[-1], stages.best
+    measured = {"last": _tested(trainer, data, module, last)}
+    if session.record:
+        for name, figure in _figures(trainer, data, module, history):
+            split = "" if name == "learning_curves" else ": test split, last epoch"
+            title = f"{config.model.network} on {config.data.name}, run {session.record.id}{split}"
+            pictures.save(figure, title, session.folder / "figures" / f"{name}.png")
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, NormRatios):
-                pictures.norm_ratios(callback.last(), title, figures / "norm_ratios.png")
-                results["last"].metrics.update(callback.shares())  # for the reports' picture
-    if best.epoch == last_row["epoch"]:
-        return {**results, "best": results["last"]}
-    if best.epoch:
-        weights = checkpoints.load(session.checkpoints / checkpoints.BEST)
-        module.load_state_dict(weights["state_dict"])
-        results["best"] = _tested(trainer, data, module, history.epochs[best.epoch - 1])
-    return results
+            if hasattr(callback, "metrics"):
+                measured["last"].metrics.update(callback.metrics())  # for the reports' pictures
+    if not best.epoch:
+        return measured
+    row = stages.row_of(best.epoch)
+    if row is last:
+        return {**measured, "best": measured["last"]}
+    module.load_state_dict(checkpoints.load(session.checkpoints / checkpoints.BEST)["state_dict"])
+    return {**measured, "best": _tested(trainer, data, module, row)}
 
 
-def _tested(trainer: L.Trainer, data: ImageData, module: Classification, row: Mapping[str, Any]) -> Result:
+def _figures(trainer: L.Trainer, data: RunData, module: Task, history: History) -> Iterator[tuple[str, Figure]]:
+    """What the task, the callbacks of papers, and the rows have to show."""
+    yield from module.figures(data)
+    rows = [row for row in history.epochs if "train/loss" in row]
+    if rows:
+        yield "learning_curves", pictures.learning_curves(rows, module.headline())
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if hasattr(callback, "figures"):
+            yield from callback.figures()
+
+
+def _tested(trainer: L.Trainer, data: RunData, module: Task, row: dict[str, Any]) -> Result:
     """The test metrics of the module's weights, beside the validation metrics of their epoch."""
-    trainer.test(module, datamodule=data, verbose=False)
-    metrics = {f"test/{name}": value for name, value in module.results["test"].items()}
+    metrics = results.measure(trainer, module, data, "test")
     metrics |= {name: value for name, value in row.items() if name.startswith("val/")}
     return Result(epoch=int(row["epoch"]), step=int(row["step"]), metrics=metrics)
-
-
-def _announce(display: Display, config: Config, data: ImageData, session: Session) -> None:
-    if session.record is None:
-        return
-    counted = session.record.cost
-    display.line(
-        f"[bold]{config.model.name}[/bold] ({config.model.network}, {counted.parameters:,} parameters, "
-        f"{counted.macs / 1e6:,.1f} M MACs) on {data.description}"
-    )
-    verb = f"goes on from step {session.record.segments[-1].from_step:,}" if session.state else "begins"
-    display.line(f"run {session.record.id} {verb} in {session.folder}")
-
-
-def _summarise(display: Display, session: Session, entry: Record) -> None:
-    """The end of a run: what was measured, what it took, where it is, how to get it again."""
-    tests = {
-        name: (result.epoch, {key: value for key, value in result.metrics.items() if key.startswith("test/")})
-        for name, result in entry.results.items()
-    }
-    display.results(tests)
-    memory = (entry.cost.peak_memory_bytes or 0) / 2**20
-    display.facts(
-        {
-            "parameters": f"{entry.cost.parameters:,}",
-            "MACs": f"{entry.cost.macs:,} an image",
-            "time": f"{entry.wall_seconds:.1f} s",
-            "throughput": f"{entry.cost.images_per_second or 0:,.0f} images/s in training",
-            "peak memory": f"{memory:,.0f} MiB",
-            "run": entry.id,
-            "folder": str(session.folder),
-            "evaluate": f"python src/evaluate.py run={entry.id}",
-            "reproduce": f"python src/reproduce.py {entry.id}",
-        }
-    )
-    if entry.data.skipped:
-        skipped = ", ".join(f"{count:,} of {split}" for split, count in entry.data.skipped.items() if count)
-        if skipped:
-            display.line(f"skipped corrupt images: {skipped} (data.on_error=skip)")
-    _compare_with_first(display, session, entry)
-
-
-def _compare_with_first(display: Display, session: Session, entry: Record) -> None:
-    """Say whether a repeated run has the results of the first finished attempt."""
-    for attempt in folders.attempts(session.folder.parent):
-        try:
-            first = record.read(session.folder.parent / str(attempt))
-        except UserError:
-            continue
-        if first.status == "finished" and first.attempt < entry.attempt:
-            difference = compare.first_difference(first, entry)
-            verdict = f"differs from it: {difference}" if difference else "every metric is equal, bit for bit"
-            display.line(f"[bold]repeats[/bold]    {first.id}: {verdict}")
-            return

@@ -142,7 +142,7 @@ def _options(options: list[Option]) -> Padding:
         notes = [option.allowed()]
         notes += [f"for {option.only_for}"] if option.only_for else []
         notes += [option.source] if option.source else []
-        table.add_row(f"model.{option.name}", Text.assemble(option.what, (f"\n{'; '.join(notes)}", "dim")))
+        table.add_row(f"{option.of}.{option.name}", Text.assemble(option.what, (f"\n{'; '.join(notes)}", "dim")))
     return Padding(table, (0, 0, 0, 2))
 
 

@@ -57,7 +57,7 @@ def test_an_option_lists_the_keys_that_its_target_takes(group):
     for option in GROUPS[group]:
         keys = _keys_of(group, option) & set(checks.SPECIAL[group])
         content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
-        target = content.get("_target_", "paperzoo.data.sources.huggingface" if group == "data" else None)
+        target = content.get("_target_", "paperzoo.data.images.sources.huggingface" if group == "data" else None)
         assert keys == checks.TAKES[group][target]
 
 

@@ -17,7 +17,7 @@ from paperzoo import accounting, cards
 from paperzoo.config import compose, dump, load_config
 from paperzoo.config.messages import CONF
 from paperzoo.config.schema import Config
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.machine import make_trainer
 from paperzoo.networks.official import classifier_name

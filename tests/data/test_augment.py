@@ -6,7 +6,7 @@ from scipy import stats
 from torchvision.transforms import v2
 
 from paperzoo.config.schema import Augment
-from paperzoo.data.augment import Normalise, crop_and_flip, draws
+from paperzoo.data.images.augment import Normalise, crop_and_flip, draws
 
 
 def by_hand(image: torch.Tensor, row: int, column: int, flip: bool, padding: int) -> torch.Tensor:

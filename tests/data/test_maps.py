@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from paperzoo.config import compose
-from paperzoo.data.augment import crop_and_flip
-from paperzoo.data.maps import take_apart
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.augment import crop_and_flip
+from paperzoo.data.images.maps import take_apart
+from paperzoo.data.images.module import ImageData
 from paperzoo.errors import UserError
 from paperzoo.tasks.segmentation import IGNORED
 

@@ -10,10 +10,10 @@ import torch
 from drawn import batches, encoded, folder, load, parquet, picture
 from PIL import Image
 
-from paperzoo.data.augment import draws
-from paperzoo.data.images import CorruptImage, open_image
-from paperzoo.data.loaders import refusal
-from paperzoo.data.module import _histogram
+from paperzoo.data.images.augment import draws
+from paperzoo.data.images.decoding import CorruptImage, open_image
+from paperzoo.data.images.loaders import refusal
+from paperzoo.data.images.module import _histogram
 from paperzoo.data.order import Order
 from paperzoo.errors import RunError, UserError
 
@@ -191,7 +191,7 @@ def test_one_coloured_image_makes_all_coloured(memory, tmp_path):
     (np.array([[0, 65535]], np.int32), "I", [0, 255]),
 ])  # fmt: skip
 def test_grey_levels_of_tiff_files_are_kept(array, mode, expected):
-    from paperzoo.data.images import to_pixels
+    from paperzoo.data.images.decoding import to_pixels
 
     image = Image.fromarray(array)
     assert image.mode == mode
@@ -202,7 +202,7 @@ def test_grey_levels_of_tiff_files_are_kept(array, mode, expected):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_coloured_image_that_was_not_looked_at_stops_the_run(workers, tmp_path, monkeypatch):
-    monkeypatch.setattr("paperzoo.data.module.SAMPLE", 1)  # the first of each split
+    monkeypatch.setattr("paperzoo.data.images.module.SAMPLE", 1)  # the first of each split
     root = folder(tmp_path / "set")
     for file in root.rglob("*.png"):
         Image.open(file).convert("L").save(file)
@@ -434,7 +434,7 @@ def test_a_column_in_several_chunks_is_read_and_hashed_by_row():
     import datasets
     import pyarrow as pa
 
-    from paperzoo.data.sources import Table
+    from paperzoo.data.images.sources import Table
 
     content = [bytes([i]) * (i + 1) for i in range(6)]
     cells = [{"bytes": data, "path": None} for data in content]

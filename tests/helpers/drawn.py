@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from paperzoo.config import compose
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 
 
 def picture(number: int, size: tuple[int, int] = (12, 12), mode: str = "RGB") -> Image.Image:

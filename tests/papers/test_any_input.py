@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from paperzoo import cards
 from paperzoo.config import compose
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 from paperzoo.errors import UserError
 from paperzoo.training import make_module
 

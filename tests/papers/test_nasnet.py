@@ -14,7 +14,7 @@ from torch import Tensor
 import paperzoo.papers.resnet  # noqa: F401 (registers resnet_small)
 from paperzoo.accounting import count
 from paperzoo.config import compose
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 from paperzoo.errors import UserError
 from paperzoo.machine import make_trainer
 from paperzoo.papers.nasnet import NORMAL, REDUCTION, Cell, NASNetA, ScheduledDropPath, load_official

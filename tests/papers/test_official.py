@@ -9,7 +9,7 @@ import torch
 import torchvision
 
 from paperzoo.config import compose
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 from paperzoo.errors import UserError
 from paperzoo.networks.official import classifier_name
 from paperzoo.papers import nasnet, res2net, resnet, resnext, scnet, senet, shufflenet_v1, shufflenet_v2

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from paperzoo.config import compose
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 from paperzoo.papers import res2net, scnet
 from paperzoo.training import make_module
 

@@ -13,7 +13,7 @@ from torchvision.models.squeezenet import Fire
 
 from paperzoo.accounting import count
 from paperzoo.config import compose
-from paperzoo.data.module import ImageData
+from paperzoo.data.images.module import ImageData
 from paperzoo.errors import UserError
 from paperzoo.papers import squeezenet
 from paperzoo.papers.squeezenet import BypassFire, SqueezeNet

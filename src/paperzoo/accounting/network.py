@@ -39,6 +39,11 @@ def count(network: nn.Module, input_size: tuple[int, ...]) -> Count:
         network: takes (1, C, H, W).
         input_size: (C, H, W).
     """
+    return count_inputs(network, (image_for(network, input_size),))
+
+
+def count_inputs(network: nn.Module, inputs: tuple[Any, ...]) -> Count:
+    """Likewise, of a network that is called with these inputs for one sample."""
     costs: list[tuple[int, int, int]] = []  # macs, activations, accesses
     others: list[int] = []
 
@@ -52,12 +57,25 @@ def count(network: nn.Module, input_size: tuple[int, ...]) -> Count:
         else:
             costs.append((rule(args, output), output.numel(), accesses))
 
-    image = image_for(network, input_size)
     with watched(network, note):
-        network(image)
+        network(*placed(network, inputs))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     macs, activations, accesses = (sum(column) for column in zip(*costs, strict=True)) if costs else (0, 0, 0)
     return Count(parameters, macs, activations, accesses, sum(others))
+
+
+def placed(network: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Inputs on the network's device, floats in its type."""
+    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
+    if weight is None:
+        return inputs
+
+    def there(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(weight.device, weight.dtype if value.is_floating_point() else None)
+
+    return tuple(there(value) for value in inputs)
 
 
 def _convolution_macs(args: tuple[Any, ...], output: Tensor) -> int:

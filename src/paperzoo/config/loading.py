@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from paperzoo.config import checks, messages
+from paperzoo.config import checks, messages, options
 from paperzoo.config.messages import CONF
 from paperzoo.config.schema import Config, Evaluation
 from paperzoo.errors import UserError
@@ -60,6 +60,8 @@ def validate(composed: DictConfig, schema: Any, overrides: Sequence[str] = ()) -
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise messages.translate_omegaconf(error, overrides) from error
+    if issubclass(schema, Config):
+        schema = options.schema_of(plain)
     try:
         config = schema.model_validate(plain)
     except ValidationError as error:

@@ -88,7 +88,7 @@ def translate_validation(
     first = error.errors()[0]
     location, value = first["loc"], first["input"]
     key = ".".join(map(str, location))
-    line = _validation(first, schema, location, key, value)
+    line = _validation(first, schema, location, key, value, plain)
     experiment = next((text for text in overrides if text.startswith("experiment=")), "")
     if experiment and not any(text.lstrip("+").startswith(key.split(".")[0]) for text in overrides):
         line += f" ({experiment} sets it)"
@@ -96,14 +96,33 @@ def translate_validation(
     return line + (f" (and {more} more mistake{'s' if more > 1 else ''})" if more else "")
 
 
-def _validation(first: Any, schema: type[BaseModel], location: Sequence[Any], key: str, value: Any) -> str:
+def _validation(
+    first: Any, schema: type[BaseModel], location: Sequence[Any], key: str, value: Any, plain: Mapping[str, Any]
+) -> str:
     kind = first["type"]
     parent, inside = ".".join(map(str, location[:-1])), f" in {location[0]}" if len(location) > 1 else ""
+    if kind == "extra_forbidden" and len(location) == 2 and location[0] in config_groups():
+        return _not_taken(schema, plain, location, value)
     if kind == "extra_forbidden":
         return _no_such_key(f"{key}={show(value)}", parent, str(location[-1]), _keys(schema, location[:-1]))
     if kind == "missing":
         return _group_missing(key) if key in config_groups() else f"{key}: must be given{inside}, e.g. {key}=..."
     return f"{key}={show(value)}: must be {_demand(kind, first.get('ctx', {}), value, first['msg'])}"
+
+
+def _not_taken(schema: type[BaseModel], plain: Mapping[str, Any], location: Sequence[Any], value: Any) -> str:
+    """A key that the chosen target does not take: those that only it takes, or that there are none."""
+    group, key = location
+    own = [name for name in _keys(schema, [group]) if name not in (*HIDDEN, *_keys_of_all(schema, group))]
+    name = plain[group].get("name") if isinstance(plain.get(group), Mapping) else group
+    takes = f"of these it takes {', '.join(own)}" if own else "leave it away"
+    return f"{group}.{key}={show(value)}: {group}={name} has no {key}; {takes}{nearest(str(key), own)}"
+
+
+def _keys_of_all(schema: type[BaseModel], group: str) -> list[str]:
+    """The keys that every choice of a group has."""
+    base = schema.__mro__[1] if schema.__name__ == "Config" and schema.__mro__[1].__name__ == "Config" else schema
+    return _keys(base, [group])
 
 
 def _group_missing(group: str) -> str:

@@ -1,7 +1,7 @@
 """The typed configuration of a run.
 
 Hydra composes ``conf/``; these classes say which keys, types and ranges are allowed. They import no torch, so
-that a mistake is reported at once. A paper's own options are typed in its card (``card.yaml``, ``options``).
+that a mistake is reported at once. Keys that only some choices have are typed where these are implemented.
 """
 
 from typing import Annotated, Any, Literal
@@ -20,7 +20,12 @@ class Node(BaseModel):
 
 
 class Choice(Node):
-    """What a config group selects: ``name`` is the word on the command line, ``target`` what it builds."""
+    """What a config group selects: ``name`` is the word on the command line, ``target`` what it builds.
+
+    The keys beyond these are the target's own: they are typed where it is implemented (``config/options.py``).
+    """
+
+    model_config = ConfigDict(extra="allow")
 
     name: str
     target: str = Field(alias="_target_")
@@ -29,82 +34,51 @@ class Choice(Node):
         """The keyword arguments that the target takes."""
         return self.model_dump(exclude={"name", "target"})
 
+    def check(self, config: Any) -> None:
+        """Check what depends on other parts of the whole configuration; the classes of some targets do.
+
+        Raises:
+            UserError: a combination that cannot work.
+        """
+
 
 class Model(Choice):
     """A paper's module. Options beyond these are the paper's own, typed in its card."""
 
-    model_config = ConfigDict(extra="allow")
-
     network: str
-    checkpoint: str | None = None  # officially published weights, a file
-
-
-class Augment(Node):
-    """Random changes of a training image, drawn anew for every image in every epoch."""
-
-    crop_padding: Count = 0  # pad by so many pixels, then crop at a random place
-    flip: Fraction = 0.0  # probability of a horizontal flip
-    resized_crop: bool = False  # RandomResizedCrop(0.08, 1), the ImageNet recipe; needs image_size
+    checkpoint: str | None = None  # weights to begin with: a file of published ones, or run:<id>
 
 
 class Data(Choice):
-    """A data set of images and how batches are made of it."""
+    """A data set and how batches are made of it; a class beside the data module has the keys of its kind."""
 
-    task: Literal["classification", "segmentation"] = "classification"  # a label for an image, or for every pixel
+    task: str = "classification"  # what can be learned from it: a model's card says which tasks it does
     batch_size: Positive  # per rank
     eval_batch_size: Positive
-    image_size: Positive | None = None  # resize to this many pixels; None keeps the data set's own size
-    in_chans: Literal[1, 3] | None = None  # None keeps the data set's own
-    validation: Annotated[float, Field(gt=0)]  # held out of train: a number of images, or a fraction below 1
-    test: Annotated[float, Field(gt=0)] | None = None  # likewise, where the source has no test split of its own
-    split_seed: Count  # of the split alone: part of the data's fingerprint, not of the run's randomness
-    limit_train: Positive | None = None  # train on a stratified subset of so many images
-    augment: Augment
-    mean: list[float] | None = None  # per channel, of pixels in [0, 1]; None measures the training split
-    std: list[Annotated[float, Field(gt=0)]] | None = None
-    drop_last: bool = True  # leave out the last, smaller batch of an epoch
-    in_memory: bool | None = None  # decode once to uint8; None decides by size
-    workers: Count = 0  # processes that decode where data is not in memory
-    on_error: Literal["raise", "skip"] = "raise"  # a corrupt image: stop, or count it and go on
-    # Hugging Face data sets
-    path: str | None = None  # hub name or a folder of Parquet files; None looks in paths.data_dir, then on the hub
-    hub: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    train_split: str = "train"
-    test_split: str | None = None
-    streaming: bool = False
-    # image folders
-    root: str | None = None  # holds train/ and optionally val/ and test/, or class folders directly
+
+
+class Sampler(Choice):
+    """In which order samples come in training."""
+
+    target: str = Field(default="paperzoo.data.samplers.shuffled", alias="_target_")
 
 
 class Norm(Choice):
     """Which normalisation a network uses; ``paper`` keeps the paper's own."""
 
     target: str | None = Field(default=None, alias="_target_")  # type: ignore[assignment]
-    convolution: str | None = None  # a class that replaces the convolutions, too
-    eps: Annotated[float, Field(gt=0)] | None = None  # None keeps that of the layer that is replaced
-    momentum: Fraction | None = None
-    groups: Positive | None = None  # group
-    using_moving_average: bool | None = None  # switchable, and the two below
-    using_bn: bool | None = None
-    unbiased: bool | None = None
-    B: Positive | None = None  # mabn: images of a batch on a rank, and the three below
-    real_B: Positive | None = None  # noqa: N815 - the paper's name
-    warmup_iters: Count | None = None
 
 
 class Mix(Choice):
-    """Mixing of images and labels within a batch."""
+    """Mixing of samples and labels within a batch."""
 
     target: str | None = Field(default=None, alias="_target_")  # type: ignore[assignment]
-    alpha: Annotated[float, Field(gt=0)] | None = None  # of the Beta(alpha, alpha) that lambda is drawn from
 
 
 class Loss(Choice):
-    """The training loss."""
+    """The training loss; ``task``: the task's own."""
 
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target: str | None = Field(default=None, alias="_target_")  # type: ignore[assignment]
 
 
 class Optimizer(Choice):
@@ -113,14 +87,10 @@ class Optimizer(Choice):
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     decay_norms_and_biases: bool = True
-    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
-    nesterov: bool | None = None
-    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=2)] | None = None
-    eps: Annotated[float, Field(gt=0)] | None = None
 
     def arguments(self) -> dict[str, Any]:
         """What the optimiser takes; which parameters decay is decided by their groups."""
-        return self.model_dump(exclude={"name", "target", "decay_norms_and_biases"})
+        return {name: value for name, value in super().arguments().items() if name != "decay_norms_and_biases"}
 
 
 class Scheduler(Choice):
@@ -128,10 +98,12 @@ class Scheduler(Choice):
 
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0  # linear from warmup_start
     warmup_start: Fraction = 0.0
-    final: Fraction | None = None  # cosine: the factor at the end
-    milestones: list[Annotated[float, Field(gt=0)]] | None = None  # step: epochs
-    gamma: Annotated[float, Field(gt=0, le=1)] | None = None  # step: factor at each milestone
-    power: Annotated[float, Field(gt=0)] | None = None  # poly
+
+
+class Procedure(Choice):
+    """What a run does, stage by stage."""
+
+    target: str = Field(default="paperzoo.procedures.fit.Fit", alias="_target_")
 
 
 class Trainer(Node):
@@ -159,9 +131,6 @@ class Logger(Choice):
     """Where metrics go besides the run folder's own CSV."""
 
     target: str | None = Field(default=None, alias="_target_")  # type: ignore[assignment]
-    mode: Literal["auto", "offline", "online", "disabled"] | None = None
-    project: str | None = None
-    entity: str | None = None
 
 
 class Checkpoint(Node):
@@ -183,11 +152,13 @@ class Config(Node):
 
     model: Model
     data: Data
+    sampler: Sampler
     norm: Norm
     mix: Mix
     loss: Loss
     optimizer: Optimizer
     scheduler: Scheduler
+    procedure: Procedure
     trainer: Trainer
     logger: Logger
     checkpoint: Checkpoint

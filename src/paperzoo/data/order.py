@@ -1,20 +1,20 @@
-"""Which images make up which batch: a function of the seed and the epoch alone."""
+"""Which samples make up which batch: a function of the seed and the epoch alone."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from paperzoo.randomness import generator
+Sequence = Callable[[int], Tensor]  # the epoch -> the order of its samples over all ranks
 
 
 class Order:
     """Batches of indices for one rank.
 
-    In training, epoch e visits ``permutation(seed, e)``; its global batch b is the slice ``[bG, (b + 1)G)`` with
+    In training, epoch e visits ``sequence(e)``; its global batch b is the slice ``[bG, (b + 1)G)`` with
     G = batch_size * ranks, and each rank takes its own part of that, so that two ranks with 32 see what one with 64
-    sees. In evaluation every image comes exactly once over the ranks, without padding.
+    sees. In evaluation every sample comes exactly once over the ranks, without padding.
 
     Serves as a batch sampler of torch's DataLoader; Lightning calls ``set_epoch`` through ``sampler``.
     """
@@ -28,13 +28,15 @@ class Order:
         rank: int = 0,
         ranks: int = 1,
         drop_last: bool = False,
-        permuted: bool = True,
+        sequence: Sequence = lambda epoch: torch.empty(0),
+        length: int | None = None,
     ) -> None:
         self.size, self.batch_size = size, batch_size
         self.seed = seed  # None: in order, for evaluation
         self.rank, self.ranks = rank, ranks
         self.drop_last = drop_last
-        self.permuted = permuted  # a stream shuffles itself
+        self.sequence = sequence
+        self.length = size if length is None else length  # of a sequence
         self.epoch = 0
         self.done = 0  # batches of this epoch that were given out
         self.sampler = self  # where Lightning looks for set_epoch
@@ -48,7 +50,7 @@ class Order:
         if self.seed is None:
             low, high = self._evaluation_part()
             return math.ceil((high - low) / self.batch_size)
-        whole, rest = divmod(self.size, self.batch_size * self.ranks)
+        whole, rest = divmod(self.length, self.batch_size * self.ranks)
         return whole + (1 if rest >= self.ranks and not self.drop_last else 0)
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -57,8 +59,7 @@ class Order:
             low, high = self._evaluation_part()
             yield from (torch.arange(low, high).split(self.batch_size) if high > low else ())
             return
-        chance = generator(self.seed, "order", self.epoch)
-        order = torch.randperm(self.size, generator=chance) if self.permuted else torch.arange(self.size)
+        order = self.sequence(self.epoch)
         step = self.batch_size * self.ranks
         for batch in range(self.done, len(self)):
             yield order[batch * step : (batch + 1) * step].tensor_split(self.ranks)[self.rank]

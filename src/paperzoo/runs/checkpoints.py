@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from paperzoo.errors import UserError
-from paperzoo.runs.record import temporary_path, write_atomically
+from paperzoo.files import temporary_path, write_atomically
 
 BEST, LAST = "best.ckpt", "last.ckpt"  # weights that are reported
 STATE, PREVIOUS = "state.ckpt", "previous.ckpt"  # the exact state, the newest two

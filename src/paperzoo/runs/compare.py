@@ -5,14 +5,18 @@ from collections.abc import Iterator
 
 from paperzoo.runs.record import Record
 
-TIMES = {"seconds", "images_per_second"}  # what differs between two runs with equal results
+
+
+def is_time(name: str) -> bool:
+    """Whether a column of a row is what differs between two runs with equal results."""
+    return name == "seconds" or name.endswith("_per_second")
 
 
 def metrics(record: Record) -> Iterator[tuple[str, float]]:
     """Every metric of a record with its place, times aside, in a fixed order."""
     for row in record.epochs:
         for name, value in row.items():
-            if name not in TIMES:
+            if not is_time(name):
                 yield f"epoch {row['epoch']}: {name}", value
     for weights, result in record.results.items():
         yield f"{weights} weights: epoch", result.epoch
@@ -30,6 +34,18 @@ def first_difference(expected: Record, got: Record, tolerance: float = 0.0) -> s
             return f"{place} is {value!r} in {expected.id} and {other!r} in {got.id}"
     extra = next((place for place in right if place not in left), None)
     return f"{extra} is missing in {expected.id} and {right[extra]!r} in {got.id}" if extra else None
+
+
+def machines(first: Record, second: Record) -> str:
+    """In what of the machine that moves the last bits two runs differ; nothing if in none."""
+    lines = []
+    if first.determinism.threads != second.determinism.threads:
+        lines.append(f"threads {first.determinism.threads} and {second.determinism.threads}")
+    for key in ("processor", "cpu_capability", "gpus"):
+        one, other = first.provenance.hardware.get(key), second.provenance.hardware.get(key)
+        if one != other:
+            lines.append(f"{key} {one} and {other}")
+    return ", ".join(lines)
 
 
 def _equal(a: float, b: float, tolerance: float) -> bool:

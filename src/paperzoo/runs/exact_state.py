@@ -1,7 +1,7 @@
 """Saves the exact state of a run at intervals, restores it, and stops cleanly on a signal.
 
 States are saved where nothing is half done: after an optimiser step within an epoch (never with gradients half
-accumulated), or at the end of an epoch with its validation.
+accumulated), at the end of an epoch with its validation, or between two tries of a loop.
 """
 
 import signal
@@ -12,46 +12,39 @@ from typing import Any
 
 import pytorch_lightning as L
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
+from paperzoo import random_state
+from paperzoo.distributed import from_rank_zero, gather, max_over_ranks
 from paperzoo.errors import Interrupted
-from paperzoo.runs import random_state
+from paperzoo.metric import Metric
 from paperzoo.runs.checkpoints import BEST, STATE
 from paperzoo.runs.signals import SIGNALS, may_listen
-from paperzoo.tasks.distributed import from_rank_zero, gather, max_over_ranks
 
 
-class ExactState(L.Callback):
-    """Random states, intervals of saving, signals. Must be the last callback, so that it saves all others' states.
+class Interval:
+    """When a state is due, and whether the run was told to stop."""
 
-    Args:
-        folder: for checkpoints.
-        words: what the random states are seeded from, beside the rank.
-        every_steps, every_seconds: the interval; None leaves it to the other, and the end of an epoch.
-    """
-
-    def __init__(
-        self, folder: Path, words: tuple[int | str, ...], every_steps: int | None, every_seconds: float | None
-    ) -> None:
-        self.folder = folder
-        self.words = words
-        self.every_steps = every_steps
-        self.every_seconds = every_seconds
-        self.saved: list[dict[str, Any]] | None = None
-        self.last_time = 0.0
+    def __init__(self, every_steps: int | None, every_seconds: float | None) -> None:
+        self.every_steps, self.every_seconds = every_steps, every_seconds
+        self.last_time = time.monotonic()
         self.received = 0
         self.previous_handlers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """The last moment before the first batch: set this rank's random state, and listen for signals.
+    def is_due(self, step: int) -> bool:
+        """Whether so many steps, or seconds, have passed."""
+        if self.every_steps and step % self.every_steps == 0:
+            return True
+        return self.every_seconds is not None and time.monotonic() - self.last_time >= self.every_seconds
 
-        Lightning's own handlers, set up just before, are replaced: they broadcast from within the handler.
-        """
-        if self.saved is None:
-            random_state.seed_everything(*self.words, "rank", trainer.global_rank)
-        else:
-            random_state.restore(self.saved[trainer.global_rank])
+    def saved(self) -> None:
+        """Begin to wait anew."""
         self.last_time = time.monotonic()
+
+    def install(self) -> None:
+        """Note signals from now on; what acts on them is whoever looks at ``received``."""
+        self.saved()
         if may_listen():
             for number in SIGNALS:
                 signal.signal(number, self._note)
@@ -60,18 +53,56 @@ class ExactState(L.Callback):
         self.received = number
         signal.signal(signal.SIGINT, self.previous_handlers[signal.SIGINT])  # a second Ctrl-C does not wait
 
+    def restore(self) -> None:
+        """Restore the handlers of before."""
+        if not may_listen():
+            return
+        for number, handler in self.previous_handlers.items():
+            signal.signal(number, handler)
+
+
+class ExactState(Checkpoint):
+    """Random states, intervals of saving, signals, and which stage of the run is under way.
+
+    A ``Checkpoint`` of Lightning's, so that it is the last callback: it saves when all others have done their part.
+
+    Args:
+        folder: for checkpoints.
+        words: what the random states are seeded from, beside the rank.
+        interval: when to save.
+        progress: ``stage``, its number, and ``outcomes`` and ``records`` of the stages before.
+    """
+
+    def __init__(
+        self, folder: Path, words: tuple[int | str, ...], interval: Interval, progress: dict[str, Any] | None = None
+    ) -> None:
+        self.folder, self.words, self.interval = folder, words, interval
+        self.progress = progress or {"stage": 0, "outcomes": [], "records": []}
+        self.saved: list[dict[str, Any]] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """The last moment before the first batch: set this rank's random state, and note signals.
+
+        Lightning's own handlers, set up just before, are replaced: they broadcast from within the handler.
+        """
+        if self.saved is None:
+            random_state.seed_everything(*self.words, "rank", trainer.global_rank)
+        else:
+            random_state.restore(self.saved[trainer.global_rank])
+        self.interval.install()
+
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save if it is time, and stop if told to. The end of an epoch is left to ``on_train_epoch_end``."""
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True  # or Lightning would end without validating these weights
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if between_steps and batch_idx + 1 < trainer.num_training_batches and not trainer.should_stop:
-            self._act(trainer, pl_module, due=self._due(trainer))
+            self._act(trainer, pl_module, due=self.interval.is_due(trainer.global_step))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Likewise; the end of training is always saved, so that a kill during the tests loses nothing."""
         last = trainer.current_epoch + 1 == trainer.max_epochs or trainer.should_stop
-        self._act(trainer, pl_module, due=last or self._due(trainer))
+        self._act(trainer, pl_module, due=last or self.interval.is_due(trainer.global_step))
 
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -80,34 +111,22 @@ class ExactState(L.Callback):
 
         Where ranks validate together, one that stopped would leave the others waiting: they stop after it.
         """
-        if self.received and trainer.world_size == 1:
-            raise Interrupted(self.received)
-
-    def _due(self, trainer: L.Trainer) -> bool:
-        if self.every_steps and trainer.global_step % self.every_steps == 0:
-            return True
-        return self.every_seconds is not None and time.monotonic() - self.last_time >= self.every_seconds
+        if self.interval.received and trainer.world_size == 1:
+            raise Interrupted(self.interval.received)
 
     def _act(self, trainer: L.Trainer, pl_module: Any, *, due: bool) -> None:
         """Save or stop if any rank is due or was told: all ranks do the same."""
-        stop, save = max_over_ranks([int(self.received), int(due)], pl_module.device)
+        stop, save = max_over_ranks([int(self.interval.received), int(due)], pl_module.device)
         if stop or save:
             pl_module.running.check(sound=_is_finite(pl_module))  # else the state before this one is kept
             trainer.save_checkpoint(self.folder / STATE)
-            self.last_time = time.monotonic()
+            self.interval.saved()
         if stop:
             raise Interrupted(stop)
 
-    def listen_no_more(self) -> None:
-        """Give the signals back."""
-        if not may_listen():
-            return
-        for number, handler in self.previous_handlers.items():
-            signal.signal(number, handler)
-
     def state_dict(self) -> dict[str, Any]:
-        """Every rank's random state."""
-        return {"ranks": gather(random_state.state())}
+        """Every rank's random state, and the stage."""
+        return {"ranks": gather(random_state.state()), **self.progress}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Kept until ``on_train_start``: what comes between draws numbers too."""
@@ -120,25 +139,36 @@ def _is_finite(module: nn.Module) -> bool:
 
 
 class Best(L.Callback):
-    """Keeps the weights that are best on validation (the first of equals). The test split is never looked at."""
+    """Keeps the weights that are best on validation (the first of equals). The test split is never looked at.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.value = float("-inf")
-        self.epoch = 0
-        self.step = 0
+    Args:
+        folder: for checkpoints.
+        metric: the task's first, which says whether more or less is better.
+    """
+
+    def __init__(self, folder: Path, metric: Metric) -> None:
+        self.folder, self.metric = folder, metric
+        self.value: float | None = None
+        self.epoch = self.step = 0
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Save if better."""
-        value = from_rank_zero(pl_module.results.get("val", {}).get(pl_module.headline, float("-inf")))
-        if value > self.value:
+        value = from_rank_zero(pl_module.results.get("val", {}).get(self.metric.name))
+        if value is not None and self._is_better(value):
             self.value, self.epoch, self.step = value, trainer.current_epoch + 1, trainer.global_step
             trainer.save_checkpoint(self.folder / BEST, weights_only=True)
+
+    def _is_better(self, value: float) -> bool:
+        if self.value is None:
+            return value == value  # no NaN is the best
+        return value > self.value if self.metric.goal == "max" else value < self.value
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far."""
         return {"value": self.value, "epoch": self.epoch, "step": self.step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.value, self.epoch, self.step = state_dict["value"], state_dict["epoch"], state_dict["step"]
+        """Go on from there; in states from before, nothing was -inf."""
+        value = state_dict["value"]
+        self.value = None if value == float("-inf") else value
+        self.epoch, self.step = state_dict["epoch"], state_dict["step"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
+from paperzoo.errors import NonFiniteLoss
 from paperzoo.runs.checkpoints import newest_state
 from paperzoo.runs.record import Failure
-from paperzoo.tasks.running import NonFiniteLoss
 
 DISK = {
     errno.ENOSPC: "the disk is full; free some space",

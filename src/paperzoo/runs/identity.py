@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from paperzoo import cards
 from paperzoo.config.schema import Config
-from paperzoo.runs.code_version import code_version
+from paperzoo.runs import weights
+from paperzoo.runs.code_version import numeric_files
 
 # What a result does not depend on: where things lie, what is shown and logged, and how the work is placed. The
 # number of ranks does count, and stands in the identity beside the configuration.
@@ -27,13 +29,18 @@ def identity(config: Config, *, ranks: int, data_fingerprint: str, code: str) ->
 
 
 def determining(config: Config) -> dict[str, Any]:
-    """The configuration without paths, logging and device names; of published weights, what the file holds."""
+    """The configuration without paths, logging, device names and keys left at None; of weights, what they are."""
     whole = config.model_dump(mode="json", by_alias=True)
-    published = config.model.checkpoint
-    if published and Path(published).is_file():
-        with Path(published).open("rb") as file:
-            whole["model"]["checkpoint"] = hashlib.file_digest(file, "sha256").hexdigest()
-    return without_places(whole)
+    if config.model.checkpoint:
+        whole["model"]["checkpoint"] = weights.identity_of(config.model.checkpoint, Path(config.paths.runs_dir))
+    return without_none(without_places(whole))
+
+
+def without_none(node: Any) -> Any:
+    """A configuration without the keys that are None: an option that is added later, and left alone, changes nothing."""
+    if isinstance(node, Mapping):
+        return {key: without_none(value) for key, value in node.items() if value is not None}
+    return [without_none(value) for value in node] if isinstance(node, list) else node
 
 
 def without_places(whole: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,16 +52,16 @@ def without_places(whole: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def code_of(config: Config) -> str:
-    """The version of the code that a run of ``config`` imports."""
-    return code_version(["paperzoo.training", *targets(determining(config))])
+def code_of(config: Config) -> dict[str, str]:
+    """The files that can change a number of a run of ``config``, with their digests."""
+    paper = [f"paperzoo.papers.{config.model.name}"] if config.model.name in cards.slugs() else []
+    return numeric_files([*paper, *targets(determining(config))])
 
 
 def targets(node: Any) -> Iterator[str]:
-    """Every ``_target_`` in a configuration."""
+    """Every dotted name of this package in a configuration: ``_target_``, a data source, a convolution."""
     if isinstance(node, Mapping):
-        for key, value in node.items():
-            if key == "_target_" and isinstance(value, str):
-                yield value
-            else:
-                yield from targets(value)
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, str) and node.startswith("paperzoo."):
+        yield node

@@ -11,19 +11,21 @@ from typing import Any
 import psutil
 import torch
 
+from paperzoo.runs.code_version import code_version
 from paperzoo.runs.record import Determinism, Provenance
 
 ROOT = Path(__file__).resolve().parents[3]
 DIFF = "code.diff"
 
 
-def provenance(code_version: str) -> Provenance:
+def provenance(code: dict[str, str]) -> Provenance:
     """What can be known of code, packages and machine."""
     commit = _git("rev-parse", "HEAD")
     status = _git("status", "--porcelain", "--untracked-files=no")
     lock = ROOT / "requirements.lock"
     return Provenance(
-        code_version=code_version,
+        code_version=code_version(code),
+        code_files=code,
         git_commit=commit.strip() if commit else None,
         git_dirty=bool(status.strip()) if status is not None else None,
         lock_hash=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,

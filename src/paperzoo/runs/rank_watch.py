@@ -15,7 +15,7 @@ import psutil
 import pytorch_lightning as L
 import torch.distributed as dist
 
-from paperzoo.tasks.distributed import gather
+from paperzoo.distributed import gather
 
 INTERVAL = 1.0  # seconds between two looks
 SILENCE = 20.0  # seconds without a heartbeat from another host

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psutil
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from paperzoo.errors import UserError
+from paperzoo.files import write_atomically
+from paperzoo.metric import BEFORE, Metric
 
-SCHEMA = 2
-READABLE = (1, SCHEMA)  # in 1 a segment has no ``process``
+SCHEMA = 3
+READABLE = (1, 2, SCHEMA)  # in 1 a segment has no ``process``; before 3 images were classified, in one stage
 FILE = "run.json"
 TORN = ".*.tmp"  # files that were being written
 Status = Literal["running", "finished", "failed", "interrupted"]
@@ -22,13 +24,13 @@ SILENT_AFTER = 300  # seconds without a heartbeat after which a process on anoth
 PROC = Path("/proc")  # Linux
 
 
-class Part(BaseModel):
+class RecordPart(BaseModel):
     """A part of a record: unknown fields are refused, so that a record is never half understood."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="strings", val_json_bytes="utf8")
 
 
-class Segment(Part):
+class Segment(RecordPart):
     """One process's stretch of a run: a run that was killed twice and resumed has three."""
 
     host: str
@@ -42,7 +44,7 @@ class Segment(Part):
     cpu_seconds: float = 0.0
 
 
-class DataRecord(Part):
+class DataRecord(RecordPart):
     """The data that a run saw."""
 
     name: str
@@ -52,7 +54,15 @@ class DataRecord(Part):
     skipped: dict[str, int]
 
 
-class Provenance(Part):
+class Anchor(RecordPart):
+    """That later code was shown to give the record's numbers, bit for bit, and what the record was before."""
+
+    id: str
+    code_version: str
+    shown_by: str  # the run that was repeated, and where
+
+
+class Provenance(RecordPart):
     """Where the code, the packages and the machine came from."""
 
     code_version: str
@@ -61,9 +71,11 @@ class Provenance(Part):
     lock_hash: str | None
     versions: dict[str, str]
     hardware: dict[str, Any]
+    code_files: dict[str, str] = {}  # each file that can change a number, and its digest
+    anchored: Anchor | None = None
 
 
-class Determinism(Part):
+class Determinism(RecordPart):
     """The flags under which two runs are equal bit for bit."""
 
     algorithms: bool
@@ -72,23 +84,59 @@ class Determinism(Part):
     threads: int
 
 
-class Cost(Part):
+class Cost(RecordPart):
     """What the run took."""
 
+    model_config = ConfigDict(populate_by_name=True)
+
     parameters: int
-    macs: int
-    images_per_second: float | None = None
+    macs: int | None  # of one sample; None where they are not counted
+    units_per_second: float | None = Field(
+        default=None, validation_alias=AliasChoices("units_per_second", "images_per_second")
+    )
     peak_memory_bytes: int | None = None
 
+    @property
+    def images_per_second(self) -> float | None:
+        """Units a second of training, whatever the unit is."""
+        return self.units_per_second
 
-class Failure(Part):
+
+class Failure(RecordPart):
     """Why a run did not finish."""
 
     kind: str
     message: str
 
 
-class Result(Part):
+class Measure(RecordPart):
+    """A metric of the task, so that whoever shows it needs no task: see ``paperzoo.metric.Metric``."""
+
+    name: str
+    goal: Literal["max", "min"] = "max"
+    percent: bool = False
+    label: str = ""
+
+
+class StageRecord(RecordPart):
+    """A stage of a run, and what it took."""
+
+    name: str
+    kind: str  # fit or loop
+    rows: int  # of ``epochs`` that are its own
+    steps: int
+    seconds: float  # of training, validation aside
+
+
+class Parent(RecordPart):
+    """A run whose weights this one began with."""
+
+    id: str
+    identity: str
+    weights: str
+
+
+class Result(RecordPart):
     """The metrics of one set of weights."""
 
     epoch: int
@@ -96,7 +144,7 @@ class Result(Part):
     metrics: dict[str, float]
 
 
-class Record(Part):
+class Record(RecordPart):
     """All that is known of a run."""
 
     schema_version: int = SCHEMA
@@ -114,6 +162,11 @@ class Record(Part):
     provenance: Provenance
     determinism: Determinism
     cost: Cost
+    unit: str = "image"  # what throughput counts
+    measures: list[Measure] = []  # the task's metrics; the first is the headline
+    info: dict[str, Any] = {}  # what the data said of itself: classes, preprocessing
+    stages: list[StageRecord] = []
+    parents: list[Parent] = []
     segments: list[Segment]
     epochs: list[dict[str, float | int]] = []
     results: dict[str, Result] = {}  # last, best
@@ -131,6 +184,14 @@ class Record(Part):
         last = self.results["last"].metrics if "last" in self.results else {}
         best = self.results["best"].metrics if "best" in self.results else {}
         return {**last, **{f"best/{name}": value for name, value in best.items()}}
+
+    @property
+    def task_metrics(self) -> tuple[Metric, ...]:
+        """The task's metrics; those of classification and segmentation where a record is from before it said so."""
+        if self.measures:
+            return tuple(Metric(m.name, m.goal, m.percent, m.label) for m in self.measures)
+        names = {key.rsplit("/", 1)[-1] for key in self.metrics}
+        return tuple(metric for metric in BEFORE if metric.name in names) or BEFORE
 
     @property
     def started(self) -> str:
@@ -248,21 +309,3 @@ def remove_torn(folder: Path) -> None:
     """Remove what a process that was killed while it wrote has left in a run folder, which nobody else writes now."""
     for path in (*folder.glob(TORN), *folder.glob(f"checkpoints/{TORN}")):
         path.unlink(missing_ok=True)
-
-
-def temporary_path(path: Path) -> Path:
-    """Where a file is written before it takes its place."""
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file's content at once: temporary file beside it, fsync, rename."""
-    temporary = temporary_path(path)
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

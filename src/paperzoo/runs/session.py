@@ -8,19 +8,22 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pytorch_lightning as L
 
 from paperzoo.config.schema import Config
-from paperzoo.data.module import ImageData
+from paperzoo.data.interface import RunData
+from paperzoo.distributed import from_rank_zero
 from paperzoo.errors import UserError
+from paperzoo.files import write_atomically
 from paperzoo.runs import checkpoints, folders, provenance, record
 from paperzoo.runs.history import History, Row
+from paperzoo.runs.code_version import code_version
 from paperzoo.runs.identity import code_of, identity
-from paperzoo.runs.record import Cost, DataRecord, Failure, Record, Result
+from paperzoo.runs.record import Cost, DataRecord, Failure, Measure, Parent, Record, Result, StageRecord
 from paperzoo.runs.signals import undisturbed
-from paperzoo.tasks.distributed import from_rank_zero
+from paperzoo.distributed import from_rank_zero
 
 INHERITED = "PAPERZOO_RUN"  # environment variable by which the ranks that Lightning starts learn of the folder
 TOLD = "PAPERZOO_TELL"  # environment variable: a file in which whoever started this process looks for the run's folder
@@ -83,20 +86,22 @@ class Session:
         if time.monotonic() - self.written > HEARTBEAT:
             self.write()
 
-    def finish(self, results: dict[str, Result], epochs: list[Row]) -> None:
+    def finish(self, results: dict[str, Result], epochs: list[Row], stages: list[StageRecord]) -> None:
         """Write the results; the exact state of a finished run is no longer needed."""
         if self.record is None:
             return
         self.record.results = results
-        self.record.epochs = list(epochs)
+        self.record.epochs, self.record.stages = list(epochs), stages
         self.record.checkpoints = {
             name: f"checkpoints/{file}"
             for name, file in (("last", checkpoints.LAST), ("best", checkpoints.BEST))
             if (self.checkpoints / file).is_file()
         }
-        seconds = sum(row["seconds"] for row in epochs)
-        images = sum(row["seconds"] * row["images_per_second"] for row in epochs)
-        self.record.cost.images_per_second = images / max(seconds, 1e-9)
+        speed = f"{self.record.unit}s_per_second"
+        trained = [row for row in epochs if speed in row]
+        seconds = sum(row["seconds"] for row in trained)
+        units = sum(row["seconds"] * row[speed] for row in trained)
+        self.record.cost.units_per_second = units / max(seconds, 1e-9) if trained else None
         self.end("finished")
         checkpoints.remove_states(self.checkpoints)
 
@@ -149,28 +154,37 @@ class Keeper(L.Callback):
             self.history.write(self.session.folder)
 
 
-def begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> Session:
+class Subject(NamedTuple):
+    """What a run's first record says of the task: its cost on one sample, its metrics, its unit, its parent."""
+
+    cost: Cost
+    measures: list[Measure]
+    unit: str
+    parents: list[Parent]
+
+
+def begin(config: Config, data: RunData, trainer: L.Trainer, subject: Subject) -> Session:
     """Open the run: decide its folder (once, by rank 0), take its lock, write its first record.
 
     Raises:
         UserError: the folder cannot be made or written, or the run to resume is not there or is running.
     """
     try:
-        return _begin(config, data, trainer, cost)
+        return _begin(config, data, trainer, subject)
     except OSError as error:
         raise UserError(
             f"paths.runs_dir={config.paths.runs_dir}: cannot write to it ({error}); choose another"
         ) from None
 
 
-def _begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> Session:
+def _begin(config: Config, data: RunData, trainer: L.Trainer, subject: Subject) -> Session:
     inherited = os.environ.get(INHERITED)
     if inherited and trainer.global_rank > 0:
         return Session(Place.from_json(inherited), None)
     if trainer.world_size > 1 and trainer.global_rank > 0:
         return Session(Place.from_json(from_rank_zero(None)), None)
     code = code_of(config)
-    key = identity(config, ranks=trainer.world_size, data_fingerprint=data.fingerprint, code=code)
+    key = identity(config, ranks=trainer.world_size, data_fingerprint=data.fingerprint, code=code_version(code))
     runs_dir = Path(config.paths.runs_dir).resolve()
     place = _resumed(runs_dir, config, key) if config.resume else None
     place = place or Place(folders.create(runs_dir, config.model.name, key)[0])
@@ -183,15 +197,15 @@ def _begin(config: Config, data: ImageData, trainer: L.Trainer, cost: Cost) -> S
     record.remove_torn(place.folder)
     from_rank_zero(place.to_json())
     os.environ[INHERITED] = place.to_json()
-    session = Session(place, _first_record(place, config, key, code, data, trainer, cost), lock)
+    session = Session(place, _first_record(place, config, key, code, data, trainer, subject), lock)
     session.write()
     _tell(place.folder)
     return session
 
 
-def finished_before(config: Config, data: ImageData, ranks: int) -> Record | None:
+def finished_before(config: Config, data: RunData, ranks: int) -> Record | None:
     """The latest finished run of the identity that ``config`` has, if there is one."""
-    key = identity(config, ranks=ranks, data_fingerprint=data.fingerprint, code=code_of(config))
+    key = identity(config, ranks=ranks, data_fingerprint=data.fingerprint, code=code_version(code_of(config)))
     runs_dir = Path(config.paths.runs_dir).resolve()
     folder = folders.latest_finished(runs_dir / config.model.name / key)
     if folder is None:
@@ -202,11 +216,11 @@ def finished_before(config: Config, data: ImageData, ranks: int) -> Record | Non
 
 def _tell(folder: Path) -> None:
     if os.environ.get(TOLD):
-        record.write_atomically(Path(os.environ[TOLD]), str(folder).encode())
+        write_atomically(Path(os.environ[TOLD]), str(folder).encode())
 
 
 def _first_record(
-    place: Place, config: Config, key: str, code: str, data: ImageData, trainer: L.Trainer, cost: Cost
+    place: Place, config: Config, key: str, code: dict[str, str], data: RunData, trainer: L.Trainer, subject: Subject
 ) -> Record:
     """The record of a new run, or an interrupted run's with a new segment."""
     step = checkpoints.load(place.state)["global_step"] if place.state else 0
@@ -217,7 +231,7 @@ def _first_record(
         return entry
     diff = provenance.dirty_diff()
     if diff:
-        record.write_atomically(place.folder / provenance.DIFF, diff.encode())
+        write_atomically(place.folder / provenance.DIFF, diff.encode())
     return Record(
         id=f"{key}-{place.folder.name}",
         identity=key,
@@ -238,7 +252,11 @@ def _first_record(
         ),
         provenance=provenance.provenance(code),
         determinism=provenance.determinism(),
-        cost=cost,
+        cost=subject.cost,
+        unit=subject.unit,
+        measures=subject.measures,
+        info=data.info,
+        parents=subject.parents,
         segments=[record.new_segment(step)],
     )
 

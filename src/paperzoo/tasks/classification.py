@@ -1,13 +1,18 @@
-"""Image classification: what every classifying paper's module shares."""
+"""Image classification: what every classifying paper's module shares.
 
-from abc import abstractmethod
-from pathlib import Path
+``Classifier`` builds its network by its name in timm's registry, which is all that most papers need; a paper whose
+training differs derives a module of its own.
+"""
+
+import importlib
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-import pytorch_lightning as L
+import timm
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
     MulticlassCalibrationError,
@@ -16,175 +21,108 @@ from torchmetrics.classification import (
 
 from paperzoo import pictures
 from paperzoo.config import build
-from paperzoo.config.building import locate
-from paperzoo.config.schema import Loss, Mix, Norm, Optimizer, Scheduler
-from paperzoo.norms import convert
+from paperzoo.config.schema import Mix
+from paperzoo.data.interface import Batch
+from paperzoo.errors import UserError
+from paperzoo.metric import Metric
 from paperzoo.norms.single import explained
-from paperzoo.tasks import optimizers
-from paperzoo.tasks.distributed import buffers_from_rank_zero, gather, ranks, weight_of_rank
 from paperzoo.tasks.running import Running
+from paperzoo.tasks.task import Task
 
-Batch = tuple[Tensor, Tensor]  # images (B, C, H, W) normalised, labels (B,)
+TOP = (1, 5)
 
 
-class Classification(L.LightningModule):
-    """A network, its loss, optimiser and schedule, and the metrics of classification.
+class Classification(Task):
+    """A network that gives logits (B, K), its loss and the metrics of classification."""
 
-    A paper's module says only how its network is built (``build_network``). Every argument is plain data, so that
-    a checkpoint holds plain data and loads with ``weights_only=True``.
+    metrics: ClassVar = (
+        Metric("top1", percent=True, label="top-1 accuracy"),
+        Metric("top5", percent=True, label="top-5 accuracy"),
+        Metric("ece", "min", label="expected calibration error"),
+    )
 
-    Args:
-        model: ``network`` and the paper's options (``conf/model/<paper>.yaml``).
-        num_classes: K.
-        in_chans: channels of an image.
-        loss, optimizer, scheduler, mix, norm: the chosen groups, as in ``conf/``.
-        channels_last: memory format of images and kernels.
-        window: steps between two readings of the training metrics.
-    """
-
-    headline: ClassVar[str] = "top1"  # the metric that chooses the best weights and is shown
-
-    def __init__(
-        self,
-        model: dict[str, Any],
-        num_classes: int,
-        in_chans: int,
-        loss: dict[str, Any],
-        optimizer: dict[str, Any],
-        scheduler: dict[str, Any],
-        mix: dict[str, Any],
-        norm: dict[str, Any],
-        channels_last: bool = False,
-        window: int = 20,
-    ) -> None:
-        super().__init__()
-        self.save_hyperparameters()
-        options = {key: value for key, value in model.items() if key not in ("name", "_target_", "checkpoint")}
-        self.network = self.build_network(num_classes=num_classes, in_chans=in_chans, **options)
-        swap = Norm.model_validate(norm)
-        if swap.target:
-            options = {key: value for key, value in swap.arguments().items() if value is not None}
-            self.network = convert(self.network, locate(swap.target), **options)
-        self._rank_buffers = _rank_buffers(self.network)
-        self._ddp_params_and_buffers_to_ignore = [f"network.{name}" for name in self._rank_buffers]
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.network.to(memory_format=self.memory_format)
-        self.loss = build(Loss.model_validate(loss))
-        chosen = Mix.model_validate(mix)
-        self.mix = build(chosen, num_classes=num_classes) if chosen.target else None
-        self.losses = MeanMetric(nan_strategy="disable")  # else NaNs would be left out of the mean
-        self.scores = self.make_scores(num_classes)
-        self.results: dict[str, dict[str, float]] = {}  # of the last pass over each split
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.num_classes = self.info["num_classes"]
+        chosen = Mix.model_validate(arguments["mix"])
+        self.mix = build(chosen, num_classes=self.num_classes) if chosen.target else None
+        self.scores = self.make_scores(self.num_classes)
         self.confusion: Tensor | None = None  # (K, K) of the last pass: rows are the truth
-        self.running: Running | None = None
-        self._running_state: dict[str, Any] | None = None  # of the checkpoint that this run resumes from
-        self._buffer_state: dict[str, Tensor] = {}  # likewise
 
-    @abstractmethod
+    def make_network(self, options: dict[str, Any]) -> nn.Module:
+        """See ``build_network``."""
+        return self.build_network(num_classes=self.info["num_classes"], in_chans=self.info["in_chans"], **options)
+
     def build_network(self, network: str, num_classes: int, in_chans: int, **options: Any) -> nn.Module:
-        """The paper's network from plain data."""
+        """A network from timm's registry, which leaves out options that are None."""
+        importlib.import_module(f"paperzoo.papers.{self.hparams['model']['name']}")  # it registers its networks
+        return timm.create_model(network, num_classes=num_classes, in_chans=in_chans, **options)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, C, H, W)."""
         with explained(len(images), images.shape[2:]):
             return self.network(images.contiguous(memory_format=self.memory_format))
 
+    def example_inputs(self, data: Any) -> tuple[Any, ...]:
+        """One image of zeros."""
+        info = self.info
+        return (torch.zeros(1, info["in_chans"], info["image_size"], info["image_size"]),)
+
     # training
 
-    def on_train_start(self) -> None:
-        """Make the running metrics, and go on with a resumed run's."""
-        self.running = self.make_running()
-        if self._running_state is not None:
-            self.running.load_state_dict(self._running_state)
-        for name, value in self._buffer_state.items():
-            self.network.get_buffer(name).copy_(value)
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The batch's mean loss."""
-        images, labels = batch
+    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The chosen loss."""
+        images, labels = batch.inputs, batch.targets
         targets = labels
         if self.mix is not None:
             images, targets = self.mix(images, labels)  # targets (B, K)
-        logits, loss = self.logits_and_loss(images, targets)
+        logits, loss = self.logits_and_loss(images, targets, batch.weights)
         assert self.running is not None
-        self.running.update(loss, logits, labels)
-        if ranks() > 1 and (size := self.size_of_batch(labels)) is not None:
-            loss = loss * weight_of_rank(size, self.device)
-        return loss
+        self.count(logits.detach(), labels)
+        return {"loss": loss}
+
+    def count(self, logits: Tensor, labels: Tensor) -> None:
+        """Count for the training metrics how often the label was at each place of the ranking."""
+        assert isinstance(self.running, RunningTop)
+        best = logits.topk(self.running.top[-1], dim=1).indices  # (B, k)
+        self.running.count((best == labels[:, None]).sum(0))
 
     def make_running(self) -> Running:
         """The training metrics."""
-        return Running(self.hparams["window"], self.hparams["num_classes"], self.device)
+        return RunningTop(self.hparams["window"], self.num_classes, self.device)
 
-    def size_of_batch(self, labels: Tensor) -> int | None:
-        """What this rank's loss is a mean of; None where it is as many on every rank."""
-        return None if self.trainer.datamodule.equal_batches else len(labels)  # type: ignore[attr-defined]
-
-    def logits_and_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def logits_and_loss(
+        self, images: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits (B, K), and the batch's mean loss; a paper whose network has more heads adds their losses here."""
         logits = self(images)
-        return logits, self.mean_loss(logits, targets)
+        return logits, self.mean_loss(logits, targets, weights)
 
-    def mean_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The chosen loss; of no images zero."""
-        return self.loss(logits, targets) if len(targets) else logits.sum()
-
-    def configure_optimizers(self) -> Any:
-        """The chosen optimiser, and the schedule as a closed form of the step."""
-        optimizer = optimizers.make(
-            self.network, Optimizer.model_validate(self.hparams["optimizer"]), precision=self.trainer.precision
-        )
-        total = int(self.trainer.estimated_stepping_batches)
-        epochs = self.trainer.max_epochs or 1
-        steps_per_epoch = -(-self.trainer.num_training_batches // self.trainer.accumulate_grad_batches)
-        factor = build(
-            Scheduler.model_validate(self.hparams["scheduler"]),
-            total_steps=min(total, steps_per_epoch * epochs),
-            steps_per_epoch=steps_per_epoch,
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+    def mean_loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """The chosen loss; with weights (B,) ``sum(w * loss) / B``; of no images zero."""
+        if not len(targets):
+            return logits.sum()
+        if self.loss is None:
+            raise UserError("loss=task: classification has none of its own; use loss=cross_entropy")
+        return self.loss(logits, targets) if weights is None else weighted(self.loss, logits, targets, weights)
 
     # evaluation
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+    def evaluate(self, batch: Batch) -> None:
         """Add a batch to the metrics."""
-        self._evaluate(batch)
+        logits = self(batch.inputs).float()
+        losses = nn.functional.cross_entropy(logits, batch.targets, reduction="none")  # comparable across losses
+        self.mean_losses.update(losses.double())
+        self.scores.update(logits.softmax(dim=1), batch.targets)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to the metrics."""
-        self._evaluate(batch)
-
-    def on_validation_epoch_start(self) -> None:
-        """All ranks evaluate with rank 0's running statistics, which are those that a checkpoint holds."""
-        self.losses.set_dtype(torch.float64)  # here, since moving the module to its device makes it float32
-        buffers_from_rank_zero(self.network, but=self._rank_buffers)
-
-    def on_test_epoch_start(self) -> None:
-        """Likewise."""
-        self.on_validation_epoch_start()
-
-    def on_validation_epoch_end(self) -> None:
-        """Compute the metrics of the validation split."""
-        self._finish("val")
-
-    def on_test_epoch_end(self) -> None:
-        """Compute the metrics of the test split."""
-        self._finish("test")
-
-    def _evaluate(self, batch: Batch) -> None:
-        images, labels = batch
-        logits = self(images).float()
-        losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # comparable across training losses
-        self.losses.update(losses.double())
-        self.scores.update(logits.softmax(dim=1), labels)
-
-    def _finish(self, split: str) -> None:
+    def compute(self, split: str) -> dict[str, float]:
+        """The metrics of a split."""
         values = self.scores.compute()
         self.confusion = values.pop("confusion").cpu()
-        self.results[split] = {"loss": float(self.losses.compute())} | self.metrics_of(values)
-        self.losses.reset()
+        results = {"loss": float(self.mean_losses.compute())} | self.metrics_of(values)
+        self.mean_losses.reset()
         self.scores.reset()
+        return results
 
     def make_scores(self, num_classes: int) -> MetricCollection:
         """The metrics of a split, a ``confusion`` matrix among them."""
@@ -194,34 +132,57 @@ class Classification(L.LightningModule):
         """What is recorded of the computed metrics; ``confusion`` is there, too."""
         return {name: float(value) for name, value in values.items()}
 
-    def draw(self, data: Any, folder: Path, title: str) -> None:
-        """The pictures of the last pass over the test split."""
+    def figures(self, data: Any) -> Iterable[tuple[str, Figure]]:
+        """The confusion matrix."""
         assert self.confusion is not None
-        pictures.confusion_matrix(self.confusion, data.class_names, title, folder / "confusion_matrix.png")
-
-    # exact state
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what the epoch has summed so far, on every rank."""
-        checkpoint["running"] = gather(self.running.state_dict()) if self.running else None
-        own = {name: self.network.get_buffer(name).cpu().clone() for name in self._rank_buffers}
-        checkpoint["rank_buffers"] = gather(own) if own else None
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Bring it back; the device is known only when training starts."""
-        saved = checkpoint.get("running")
-        self._running_state = saved[self.global_rank] if saved else None
-        buffers = checkpoint.get("rank_buffers")
-        self._buffer_state = buffers[self.global_rank] if buffers else {}
+        yield "confusion_matrix", pictures.confusion_matrix(self.confusion, self.info["class_names"])
 
 
-def _rank_buffers(network: nn.Module) -> list[str]:
-    """Names of the buffers that each rank has of its own (a layer's ``rank_buffers``)."""
-    return [
-        f"{place}.{name}" if place else name
-        for place, module in network.named_modules()
-        for name in getattr(module, "rank_buffers", ())
-    ]
+class Classifier(Classification):
+    """What a paper needs whose contribution is its network alone: ``conf/model/<paper>.yaml`` names this class."""
+
+
+class ResidualClassifier(Classification):
+    """Likewise, over timm's ResNet, whose residual branches would start at zero, which these papers do not."""
+
+    def build_network(self, network: str, num_classes: int, in_chans: int, **options: Any) -> nn.Module:
+        """A network from timm's registry."""
+        legacy = network.startswith("legacy_")  # timm's older form has no such option
+        return super().build_network(
+            network, num_classes, in_chans, **options, **({} if legacy else {"zero_init_last": False})
+        )
+
+
+def weighted(loss: Any, outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """``sum(w * loss) / B`` of a loss module that has a ``reduction``, each sample's loss a mean over its parts.
+
+    Raises:
+        UserError: the loss has no form by sample.
+    """
+    if not hasattr(loss, "reduction"):
+        raise UserError(f"{type(loss).__name__}: has no loss by sample (reduction), which weighted samples need")
+    before, loss.reduction = loss.reduction, "none"
+    try:
+        each = loss(outputs, targets)
+    finally:
+        loss.reduction = before
+    return (each.flatten(1).mean(1) if each.dim() > 1 else each).mul(weights).sum() / len(weights)
+
+
+class RunningTop(Running):
+    """Mean loss and top-1, top-5 accuracy (with more than five classes)."""
+
+    def __init__(self, window: int, num_classes: int, device: torch.device) -> None:
+        self.top = [k for k in TOP if k == 1 or num_classes > k]
+        super().__init__(window, device, places=self.top[-1])
+
+    def sums(self, counted: list[int]) -> list[int]:
+        """Hits among the first k."""
+        return [sum(counted[:k]) for k in self.top]
+
+    def scores(self, sums: list[float], units: float) -> dict[str, float]:
+        """Their shares."""
+        return {f"top{k}": s / units for k, s in zip(self.top, sums, strict=True)}
 
 
 def _scores(num_classes: int) -> MetricCollection:

@@ -1,11 +1,13 @@
 """An optimiser over a network's parameters, with weight decay kept off norms and biases by option."""
 
+import inspect
 from typing import Any
 
 import torch
 from torch import nn
 
 from paperzoo.config import build
+from paperzoo.config.building import locate
 from paperzoo.config.schema import Optimizer
 from paperzoo.norms import is_norm
 
@@ -16,7 +18,12 @@ def make(network: nn.Module, choice: Optimizer, *, precision: str = "32-true") -
     Its fused form, one pass over the memory (``benchmarks/optimizers.py``), except under ``16-mixed``: there it would
     unscale the gradients itself, after Lightning has clipped them.
     """
-    return build(choice, parameter_groups(network, choice), fused=precision != "16-mixed")
+    fused = {"fused": precision != "16-mixed"} if _has_fused_form(choice.target) else {}
+    return build(choice, parameter_groups(network, choice), **fused)
+
+
+def _has_fused_form(target: str) -> bool:
+    return target.startswith("torch.optim.") and "fused" in inspect.signature(locate(target)).parameters
 
 
 def parameter_groups(network: nn.Module, choice: Optimizer) -> list[dict[str, Any]]:

@@ -1,42 +1,34 @@
 """Training metrics at next to no cost: kept on the device, read at intervals, counted once over the ranks."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from paperzoo.tasks.distributed import ranks, sum_over_ranks
-
-TOP = (1, 5)
-
-
-class NonFiniteLoss(Exception):
-    """The loss became NaN or infinite; ``batches_ago`` is 0 for a batch whose step is still to come."""
-
-    def __init__(self, batches_ago: int, value: float, last_finite: float | None) -> None:
-        super().__init__(f"the loss became {value}")
-        self.batches_ago = batches_ago
-        self.value = value
-        self.last_finite = last_finite
+from paperzoo.distributed import ranks, sum_over_ranks
+from paperzoo.errors import NonFiniteLoss
 
 
 class Running:
-    """Mean loss and top-1, top-5 accuracy over an epoch and over the window since the last reading.
+    """Mean losses over an epoch and over the window since the last reading, and whatever a task counts beside them.
 
-    A step costs two small kernels and no synchronisation; ``read`` synchronises once.
+    A step costs two small kernels and no synchronisation; ``read`` synchronises once. A task that counts derives a
+    class: ``places`` whole numbers a batch (``count`` adds them), ``sums`` of them that are added up over windows and
+    ranks, and ``scores``, the metrics of such sums.
 
     Args:
         window: the most steps between two readings.
-        num_classes: top-5 accuracy is kept where there are more than five.
+        places: how many numbers a batch is counted in.
     """
 
-    def __init__(self, window: int, num_classes: int, device: torch.device) -> None:
-        self.top = [k for k in TOP if k == 1 or num_classes > k]
+    def __init__(self, window: int, device: torch.device, places: int = 0) -> None:
         self.window = window
         self.losses = torch.zeros(window, dtype=torch.float64, device=device)
-        self.hits = torch.zeros(self.places(num_classes), dtype=torch.int64, device=device)
-        self.counts: list[int] = []  # images of each step in the window
+        self.parts: dict[str, Tensor] = {}  # of each loss, where there are several
+        self.hits = torch.zeros(places, dtype=torch.int64, device=device)
+        self.counts: list[int] = []  # units of each step in the window
         self.last_finite: float | None = None
         # On one CPU a look at the loss is free, and stops before the weights are spoilt.
         self.looks_at_once = device.type == "cpu" and ranks() == 1
@@ -44,39 +36,44 @@ class Running:
 
     def start_epoch(self) -> None:
         """Begin to average anew."""
-        self.totals = [0.0] * (2 + len(self.sums(self.hits.tolist())))  # images, loss * images, hits...
+        self.totals = [0.0] * (2 + len(self.sums(self.hits.tolist())))  # units, loss * units, sums...
+        self.part_totals: dict[str, float] = {}
 
-    # what another task than classification counts instead
-
-    def places(self, num_classes: int) -> int:
-        """How many numbers a batch is counted in: here the hits at each place of the ranking."""
-        return self.top[-1]
-
-    def count(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Those numbers of a batch."""
-        best = logits.topk(self.top[-1], dim=1).indices  # (B, k)
-        return (best == labels[:, None]).sum(0)
+    # what a task counts beside the losses
 
     def sums(self, counted: list[int]) -> list[int]:
         """What is summed over windows and ranks."""
-        return [sum(counted[:k]) for k in self.top]
+        return counted
 
-    def scores(self, sums: list[float], images: float) -> dict[str, float]:
+    def scores(self, sums: list[float], units: float) -> dict[str, float]:
         """The metrics of such sums."""
-        return {f"top{k}": s / images for k, s in zip(self.top, sums, strict=True)}
+        return {}
+
+    def count(self, counted: Tensor) -> None:
+        """Add a batch's numbers (places,)."""
+        self.hits += counted
 
     @torch.no_grad()
-    def update(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        """Add a batch: ``loss`` is its mean, ``logits`` (B, K), ``labels`` (B,).
+    def update(self, loss: Tensor, parts: Mapping[str, Tensor], units: int) -> None:
+        """Add a batch: ``loss`` is its mean over ``units``, ``parts`` are what it is the sum of.
 
         Raises:
             NonFiniteLoss: on one CPU; elsewhere ``read`` raises it, which saves a synchronisation a step.
         """
         if self.looks_at_once:
             self._check([loss.item()], after_step=False)
-        self.losses[len(self.counts)] = loss.detach()
-        self.hits += self.count(logits.detach(), labels)
-        self.counts.append(len(labels))
+        place = len(self.counts)
+        self.losses[place] = loss.detach()
+        if len(parts) > 1:
+            for name, part in parts.items():
+                if name not in self.parts:
+                    self.parts[name] = torch.zeros_like(self.losses)
+                self.parts[name][place] = part.detach()
+        self.counts.append(units)
+
+    def latest(self, before: float) -> float:
+        """The newest loss where a look at it is free; else ``before``."""
+        return float(self.losses[len(self.counts) - 1]) if self.looks_at_once and self.counts else before
 
     @property
     def full(self) -> bool:
@@ -90,24 +87,32 @@ class Running:
             NonFiniteLoss: a loss in the window was NaN or infinite, on any rank.
         """
         losses, hits = self.losses[: len(self.counts)].tolist(), self.sums(self.hits.tolist())
-        products = [n * x for n, x in zip(self.counts, losses, strict=True)]
-        total = math.fsum(products) if all(map(math.isfinite, products)) else math.nan
-        window = sum_over_ranks([float(sum(self.counts)), total, *hits], self.losses.device)
+        parts = [self._weighted(values[: len(self.counts)].tolist()) for values in self.parts.values()]
+        sums = sum_over_ranks(
+            [float(sum(self.counts)), self._weighted(losses), *map(float, hits), *parts], self.losses.device
+        )
         self._check(losses, after_step=True)  # now that no other rank waits for this one's sums
-        if not math.isfinite(window[1]):  # on another rank
-            raise NonFiniteLoss(1, window[1], self.last_finite)
+        if not math.isfinite(sums[1]):  # on another rank
+            raise NonFiniteLoss(1, sums[1], self.last_finite)
+        window, summed = sums[: 2 + len(hits)], dict(zip(self.parts, sums[2 + len(hits) :], strict=True))
         self.totals = [total + value for total, value in zip(self.totals, window, strict=True)]
+        self.part_totals = {name: self.part_totals.get(name, 0.0) + value for name, value in summed.items()}
         self.counts = []
         self.hits.zero_()
-        return self._means(window)
+        return self._means(window, summed)
+
+    def _weighted(self, losses: list[float]) -> float:
+        products = [n * x for n, x in zip(self.counts, losses, strict=True)]
+        return math.fsum(products) if all(map(math.isfinite, products)) else math.nan
 
     def epoch(self) -> dict[str, float]:
         """The means over what was read since the epoch began."""
-        return self._means(self.totals)
+        return self._means(self.totals, self.part_totals)
 
-    def _means(self, sums: list[float]) -> dict[str, float]:
-        images = max(sums[0], 1.0)
-        return {"loss": sums[1] / images} | self.scores(sums[2:], images)
+    def _means(self, sums: list[float], parts: Mapping[str, float]) -> dict[str, float]:
+        units = max(sums[0], 1.0)
+        means = {"loss": sums[1] / units} | self.scores(sums[2:], units)
+        return means | {name: value / units for name, value in parts.items()}
 
     def check(self, sound: bool) -> None:
         """Look at the window's losses before their step is taken for good.
@@ -132,8 +137,11 @@ class Running:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain data, for an exact resume in the middle of an epoch."""
+        done = len(self.counts)
         return {
-            "losses": self.losses[: len(self.counts)].tolist(),
+            "losses": self.losses[:done].tolist(),
+            "parts": {name: values[:done].tolist() for name, values in self.parts.items()},
+            "part_totals": dict(self.part_totals),
             "hits": self.hits.tolist(),
             "counts": list(self.counts),
             "totals": list(self.totals),
@@ -146,6 +154,10 @@ class Running:
         if len(saved) >= self.window:  # of a longer window: trainer.log_every_n_steps is not part of the identity
             self.losses = self.losses.new_zeros(len(saved) + 1)
         self.losses[: len(saved)] = saved
-        self.hits.copy_(torch.tensor(state["hits"]))
+        for name, values in state.get("parts", {}).items():
+            self.parts[name] = torch.zeros_like(self.losses)
+            self.parts[name][: len(values)] = torch.tensor(values, dtype=torch.float64)
+        self.part_totals = dict(state.get("part_totals", {}))
+        self.hits.copy_(torch.tensor(state["hits"], dtype=torch.int64))
         self.counts, self.totals = list(state["counts"]), list(state["totals"])
         self.last_finite = state["last_finite"]

@@ -64,6 +64,46 @@ def poly(
     return _after_warmup(lambda t: (1 - min(t / span, 1.0)) ** power, warmup, warmup_start)
 
 
+class Plateau:
+    """Times ``factor`` whenever the metric has not improved for more than ``patience`` epochs, after the warm-up.
+
+    The one schedule with a state: ``LambdaLR`` keeps its attributes, plain data, in every checkpoint.
+    """
+
+    def __init__(self, warmup: int, start: float, factor: float, patience: int) -> None:
+        self.warmup, self.start, self.factor, self.patience = warmup, start, factor, patience
+        self.scale, self.waited = 1.0, 0
+        self.best: float | None = None
+
+    def __call__(self, step: int) -> float:
+        """The factor of the base rate at a step."""
+        return _after_warmup(lambda _: self.scale, self.warmup, self.start)(step)
+
+    def observe(self, value: float | None, goal: str) -> None:
+        """Learn the metric of an epoch."""
+        if value is None:
+            return
+        if self.best is None or (value > self.best if goal == "max" else value < self.best):
+            self.best, self.waited = value, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience:
+            self.scale, self.waited = self.scale * self.factor, 0
+
+
+def plateau(
+    *,
+    total_steps: int,
+    steps_per_epoch: float,
+    factor: float = 0.1,
+    patience: int = 2,
+    warmup_epochs: float = 0.0,
+    warmup_start: float = 0.0,
+) -> Factor:
+    """As ``Plateau`` does, by the task's first metric on validation."""
+    return Plateau(round(warmup_epochs * steps_per_epoch), warmup_start, factor, patience)
+
+
 def _after_warmup(factor: Factor, warmup: int, start: float) -> Factor:
     """Linear from ``start`` to 1 over ``warmup`` steps (the first step has ``start + (1 - start) / warmup``)."""
 

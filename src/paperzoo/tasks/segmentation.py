@@ -1,18 +1,21 @@
 """Segmentation (scene parsing): classification of every pixel. What is not said here is ``Classification``'s."""
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
+import torchmetrics
+from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from paperzoo import pictures
-from paperzoo.norms.single import explained
-from paperzoo.tasks.classification import Batch, Classification
+from paperzoo.data.images.maps import IGNORED
+from paperzoo.data.interface import Batch
+from paperzoo.metric import Metric
+from paperzoo.tasks.classification import Classification
 from paperzoo.tasks.running import Running
 
-IGNORED = -100  # the label of pixels that count nowhere; torch's losses leave it out
 DRAWN = 6  # images whose prediction is drawn
 
 
@@ -36,7 +39,7 @@ def scores(hits: Tensor, truth: Tensor, predicted: Tensor) -> dict[str, float]:
     }
 
 
-class Confusion(Metric):
+class Confusion(torchmetrics.Metric):
     """(K, K) numbers of labelled pixels, rows are the truth, over all ranks.
 
     torchmetrics' own compares every pixel with each of the K * K cells where algorithms must be deterministic: 20 GB
@@ -63,25 +66,12 @@ class Confusion(Metric):
 
 
 class RunningMaps(Running):
-    """The loss (a mean over the batches, each as heavy as its images) and ``scores`` while training."""
+    """The loss (a mean over the batches, each as heavy as its images) and ``scores`` while training.
 
-    def places(self, num_classes: int) -> int:
-        """Three numbers a class: hits, truth, predicted."""
-        self.num_classes = num_classes
-        return 3 * num_classes
+    Three numbers a class: hits, truth, predicted.
+    """
 
-    def count(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Of logits (B, K, H, W) and labels (B, H, W): (3 * K,)."""
-        labelled = labels != IGNORED
-        truth, predicted = labels[labelled], logits.argmax(1)[labelled]
-        parts = (truth[truth == predicted], truth, predicted)
-        return torch.cat([torch.bincount(part, minlength=self.num_classes) for part in parts])
-
-    def sums(self, counted: list[int]) -> list[int]:
-        """All of them."""
-        return counted
-
-    def scores(self, sums: list[float], images: float) -> dict[str, float]:
+    def scores(self, sums: list[float], units: float) -> dict[str, float]:
         """See ``scores``."""
         return scores(*torch.tensor(sums, dtype=torch.float64).chunk(3))
 
@@ -89,37 +79,35 @@ class RunningMaps(Running):
 class Segmentation(Classification):
     """A network that gives logits (B, K, H, W), with the metrics of segmentation.
 
-    Labels are (B, H, W); pixels labelled ``IGNORED`` are in no loss and in no metric. A network with a second scorer
-    gives both logits by ``forward_both``, and ``auxiliary`` is the weight of the second's loss.
+    Labels are (B, H, W); pixels labelled ``IGNORED`` are in no loss and in no metric.
     """
 
-    headline: ClassVar[str] = "miou"
-    network: Any
+    metrics: ClassVar = (
+        Metric("miou", percent=True, label="mean IoU"),
+        Metric("pixel_accuracy", percent=True, label="pixel accuracy"),
+        Metric("class_accuracy", percent=True, label="class accuracy"),
+    )
 
-    @property
-    def auxiliary(self) -> float:
-        """The weight of the auxiliary loss; 0 where the network has no second scorer."""
-        return 0.0
-
-    def logits_and_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (B, K, H, W), and the mean loss over labelled pixels with the auxiliary scorer's share."""
-        if not self.auxiliary:
-            return super().logits_and_loss(images, targets)
-        with explained(len(images), images.shape[2:]):
-            logits, second = self.network.forward_both(images.contiguous(memory_format=self.memory_format))
-        return logits, self.mean_loss(logits, targets) + self.auxiliary * self.mean_loss(second, targets)
-
-    def mean_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def mean_loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
         """The chosen loss; of no labelled pixels zero."""
-        return self.loss(logits, targets) if bool((targets != IGNORED).any()) else 0 * logits.sum()
+        labelled = bool((targets != IGNORED).any())
+        return super().mean_loss(logits, targets, weights) if labelled else 0 * logits.sum()
 
     def make_running(self) -> Running:
         """The training metrics."""
-        return RunningMaps(self.hparams["window"], self.hparams["num_classes"], self.device)
+        return RunningMaps(self.hparams["window"], self.device, places=3 * self.num_classes)
 
-    def size_of_batch(self, labels: Tensor) -> int | None:
+    def count(self, logits: Tensor, labels: Tensor) -> None:
+        """Of logits (B, K, H, W) and labels (B, H, W): (3 * K,)."""
+        assert self.running is not None
+        labelled = labels != IGNORED
+        truth, predicted = labels[labelled], logits.argmax(1)[labelled]
+        parts = (truth[truth == predicted], truth, predicted)
+        self.running.count(torch.cat([torch.bincount(part, minlength=self.num_classes) for part in parts]))
+
+    def size_of(self, batch: Batch) -> int | None:
         """Labelled pixels: each is as heavy on whatever rank it is."""
-        return int((labels != IGNORED).sum())
+        return int((batch.targets != IGNORED).sum())
 
     def make_scores(self, num_classes: int) -> MetricCollection:
         """The confusion of all labelled pixels, from which the metrics come."""
@@ -130,22 +118,22 @@ class Segmentation(Classification):
         assert self.confusion is not None
         return scores(self.confusion.diagonal(), self.confusion.sum(1), self.confusion.sum(0))
 
-    def _evaluate(self, batch: Batch) -> None:
-        images, labels = batch
-        logits = self(images).float()
+    def evaluate(self, batch: Batch) -> None:
+        """Add a batch to the metrics."""
+        logits, labels = self(batch.inputs).float(), batch.targets
         losses = nn.functional.cross_entropy(logits, labels, reduction="none")  # comparable across training losses
-        self.losses.update(losses[labels != IGNORED].double())
+        self.mean_losses.update(losses[labels != IGNORED].double())
         self.scores.update(logits.argmax(1), labels)
 
-    def draw(self, data: Any, folder: Path, title: str) -> None:
+    def figures(self, data: Any) -> Iterable[tuple[str, Figure]]:
         """The confusion matrix, and predictions beside the truth."""
-        super().draw(data, folder, title)
+        yield from super().figures(data)
         pixels = data.examples(DRAWN)
-        images, truth = data.on_after_batch_transfer([pixels.to(self.device), None, None], 0)
+        batch = data.on_after_batch_transfer([pixels.to(self.device), None, None, None], 0)
         training = self.training
         with torch.no_grad():
-            predicted = self.eval()(images).argmax(1)
+            predicted = self.eval()(batch.inputs).argmax(1)
         self.train(training)
-        shown = pixels[:, : data.in_chans].permute(0, 2, 3, 1).numpy()
-        path = folder / "predictions.png"
-        pictures.predictions(shown, truth.cpu(), predicted.cpu(), data.class_names, IGNORED, title, path)
+        shown = pixels[:, : self.info["in_chans"]].permute(0, 2, 3, 1).numpy()
+        names = self.info["class_names"]
+        yield "predictions", pictures.predictions(shown, batch.targets.cpu(), predicted.cpu(), names, IGNORED)

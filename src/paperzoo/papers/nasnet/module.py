@@ -2,11 +2,11 @@
 
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
 from paperzoo.norms.single import explained
-from paperzoo.tasks.classification import Batch, Classification
+from paperzoo.data.interface import Batch
+from paperzoo.tasks.classification import Classification
 
 
 class NASNet(Classification):
@@ -15,8 +15,6 @@ class NASNet(Classification):
     ``keep`` and ``scheduled`` are of ScheduledDropPath, ``auxiliary`` is the weight of the auxiliary head's loss
     (None leaves the head away); ``cells`` and ``filters`` are of the small network alone.
     """
-
-    network: Any
 
     def build_network(
         self,
@@ -28,9 +26,7 @@ class NASNet(Classification):
         **options: Any,
     ) -> nn.Module:
         """A NASNet-A from timm's registry; options that are None it leaves out, ``scheduled`` is of its training."""
-        return timm.create_model(
-            network, num_classes=num_classes, in_chans=in_chans, auxiliary=auxiliary is not None, **options
-        )
+        return super().build_network(network, num_classes, in_chans, auxiliary=auxiliary is not None, **options)
 
     def on_train_start(self) -> None:
         """Learn how long the schedule is."""
@@ -42,11 +38,13 @@ class NASNet(Classification):
         if self.hparams["model"]["scheduled"]:
             self.network.set_progress(self.trainer.global_step / self.total_steps)
 
-    def logits_and_loss(self, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def logits_and_loss(
+        self, images: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """The classifier's logits (B, K), and the loss with the auxiliary head's share."""
-        weight = self.hparams["model"]["auxiliary"]
-        if weight is None:
-            return super().logits_and_loss(images, targets)
+        share = self.hparams["model"]["auxiliary"]
+        if share is None:
+            return super().logits_and_loss(images, targets, weights)
         with explained(len(images), images.shape[2:]):
             logits, second = self.network.forward_both(images.contiguous(memory_format=self.memory_format))
-        return logits, self.mean_loss(logits, targets) + weight * self.mean_loss(second, targets)
+        return logits, self.mean_loss(logits, targets, weights) + share * self.mean_loss(second, targets, weights)

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import timm
-from torch import nn
+from torch import Tensor, nn
 
 from paperzoo.errors import UserError
+from paperzoo.norms.single import explained
 from paperzoo.tasks.classification import Classification
 from paperzoo.tasks.segmentation import Segmentation
 
@@ -27,7 +27,7 @@ class StripPooling(Classification):
                 f"model.network={network}: labels pixels, this data labels images; use data=digit_maps or"
                 " data=coco_stuff, or a network that classifies (strip_pooling_small, strip_resnet50, ...)"
             )
-        return timm.create_model(network, num_classes=num_classes, in_chans=in_chans, **options)
+        return super().build_network(network, num_classes, in_chans, **options)
 
 
 class SceneParsing(Segmentation):
@@ -37,18 +37,25 @@ class SceneParsing(Segmentation):
     auxiliary loss (null 0.4; 0 leaves its scorer away).
     """
 
-    @property
-    def auxiliary(self) -> float:
-        """The weight of the auxiliary loss."""
-        return _weight(self.hparams["model"]["auxiliary"])
-
     def build_network(
         self, network: str, num_classes: int, in_chans: int, auxiliary: float | None = None, **options: Any
     ) -> nn.Module:
         """An SPNet from timm's registry; options that are None it leaves out."""
         name = PARSERS.get(network, network)
         has_scorer = _weight(auxiliary) > 0
-        return timm.create_model(name, num_classes=num_classes, in_chans=in_chans, auxiliary=has_scorer, **options)
+        return super().build_network(name, num_classes, in_chans, auxiliary=has_scorer, **options)
+
+
+    def logits_and_loss(
+        self, images: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, K, H, W), and the mean loss over labelled pixels with the auxiliary scorer's share."""
+        share = _weight(self.hparams["model"]["auxiliary"])
+        if not share:
+            return super().logits_and_loss(images, targets, weights)
+        with explained(len(images), images.shape[2:]):
+            logits, second = self.network.forward_both(images.contiguous(memory_format=self.memory_format))
+        return logits, self.mean_loss(logits, targets, weights) + share * self.mean_loss(second, targets, weights)
 
 
 def _weight(auxiliary: float | None) -> float:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from paperzoo.pictures import KINDS
 from paperzoo.reports.model import Arm, Report
 
+KINDS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7")  # of statistics, told apart by all kinds of colour vision
 MOST = 4  # arms that get a picture
 HATCHES = ("", "////", "....", "xxxx")  # tell the kinds apart without colour
 Shares = dict[str, dict[str, float]]  # <mean or variance>/<kind>: the share of each layer

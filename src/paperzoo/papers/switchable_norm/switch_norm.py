@@ -189,6 +189,13 @@ class _SwitchNorm(Normalisation):
             for name in ("running_mean", "running_var"):
                 self.register_buffer(name, torch.zeros(1, num_features, *[1] * bool(self.spatial)))
 
+    @staticmethod
+    def training_callback() -> Any:
+        """What a run with such layers writes down as it goes: see ``Task.configure_callbacks``."""
+        from paperzoo.papers.switchable_norm.ratios import NormRatios
+
+        return NormRatios()
+
     def ratios(self) -> dict[str, tuple[float, float]]:
         """The learned shares of the mean and of the variance, by kind of statistics. Eq. 5."""
         means, variances = self.mean_weight.softmax(0).tolist(), self.var_weight.softmax(0).tolist()

@@ -1,0 +1,60 @@
+"""Weights that a run begins with: a file of published ones, or another run's, ``run:<id>`` or ``run:<id>:best``."""
+
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+from paperzoo.config.schema import Config
+from paperzoo.errors import UserError
+from paperzoo.runs import checkpoints, folders, record
+from paperzoo.runs.record import Parent
+
+RUN = "run:"
+FILES = {"last": checkpoints.LAST, "best": checkpoints.BEST}
+
+
+class Weights(NamedTuple):
+    """Where weights lie, and the run that they are from."""
+
+    path: Path
+    parent: Parent | None = None
+
+
+def of(config: Config) -> Weights | None:
+    """The weights that a run begins with, if any."""
+    return find(config.model.checkpoint, Path(config.paths.runs_dir)) if config.model.checkpoint else None
+
+
+def find(name: str, runs_dir: Path) -> Weights:
+    """The weights that ``model.checkpoint`` names.
+
+    Raises:
+        UserError: there is no such file or run, or it has no such weights yet.
+    """
+    if not name.startswith(RUN):
+        path = Path(name)
+        if not path.is_file():
+            raise UserError(f"model.checkpoint={name}: there is no such file")
+        return Weights(path)
+    run, _, kind = name.removeprefix(RUN).partition(":")
+    if kind not in ("", *FILES):
+        raise UserError(f"model.checkpoint={name}: a run has weights {' and '.join(FILES)}; write run:<id>:best")
+    folder = folders.find(runs_dir.resolve(), run)
+    entry = record.read(folder)
+    kind = kind or "last"
+    path = folder / "checkpoints" / FILES[kind]
+    if not path.is_file():
+        raise UserError(
+            f"model.checkpoint={name}: run {entry.id} is {entry.observed_status()} and has no {kind} weights; "
+            "train it to the end"
+        )
+    return Weights(path, Parent(id=entry.id, identity=entry.identity, weights=kind))
+
+
+def identity_of(name: str, runs_dir: Path) -> str:
+    """What of weights is part of a run's identity: what a file holds, or the identity of the run that made them."""
+    found = find(name, runs_dir)
+    if found.parent:
+        return f"{RUN}{found.parent.identity}:{found.parent.weights}"
+    with found.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

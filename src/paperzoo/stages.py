@@ -1,0 +1,194 @@
+"""Going through the stages of a run: each with its own exact state, a resumed run where it was."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as L
+from pytorch_lightning.loops.fit_loop import _FitLoop
+
+from paperzoo import random_state
+from paperzoo.config import build
+from paperzoo.config.schema import Config
+from paperzoo.data.interface import RunData
+from paperzoo.distributed import gather, max_over_ranks
+from paperzoo.errors import Interrupted
+from paperzoo.machine import stop_at_steps
+from paperzoo.procedures.stage import Loop, Procedure, Stage, Training
+from paperzoo.runs import checkpoints
+from paperzoo.runs.exact_state import Best, ExactState, Interval
+from paperzoo.runs.history import History
+from paperzoo.runs.record import StageRecord
+from paperzoo.runs.session import Keeper, Session
+from paperzoo.tasks.task import Task
+
+
+class Stages:
+    """The stages of one run.
+
+    Args:
+        config, trainer, data, module: of the run.
+        session: its folder, and the state that it goes on from.
+        history: its rows.
+    """
+
+    def __init__(
+        self, config: Config, trainer: L.Trainer, data: RunData, module: Task, session: Session, history: History
+    ) -> None:
+        self.config, self.trainer, self.data, self.module = config, trainer, data, module
+        self.session, self.history = session, history
+        self.procedure: Procedure = build(config.procedure)
+        self.best = Best(session.checkpoints, module.headline())
+        self.records: list[StageRecord] = []
+        self.fit_start = 0  # rows before the last fit
+        history.staged = not self.procedure.single
+
+    def run(self) -> None:
+        """Go through all stages; a resumed run prepares those that it has done, and goes on within the next."""
+        state = checkpoints.load(self.session.state) if self.session.state else None
+        at, outcomes, records = progress(state)
+        generator = self.procedure.stages(self.config)
+        done: list[Any] = []
+        for number, stage in enumerate(_sent(generator, done)):
+            self._prepare(number, stage)
+            if number < at:
+                done.append(outcomes[number])
+                self.records.append(StageRecord.model_validate(records[number]))
+                continue
+            resumed = state if number == at else None
+            self.history.begin_stage(number, stage.name, resumed=resumed is not None)
+            self._go(number, stage, list(done), resumed)
+            outcome = self._outcome(number, stage)
+            self.records.append(self.history.stage_record(stage.name, stage.kind))
+            done.append(outcome)
+
+    def row_of(self, epoch: int) -> dict[str, Any]:
+        """The row of an epoch of the last fit."""
+        return self.history.epochs[self.fit_start + epoch - 1]
+
+    def _prepare(self, number: int, stage: Stage) -> None:
+        if stage.prepare is not None:
+            random_state.seed_everything(self.config.seed, "prepare", number)
+            stage.prepare(self.module, self.data)
+
+    def _outcome(self, number: int, stage: Stage) -> Any:
+        if stage.outcome is None:
+            return getattr(stage, "result", None)
+        random_state.seed_everything(self.config.seed, "outcome", number)
+        return stage.outcome(self.module, self.data)
+
+    def _progress(self, number: int, outcomes: list[Any]) -> dict[str, Any]:
+        """Which stage is under way, and what came of those before."""
+        return {"stage": number, "outcomes": outcomes, "records": [record.model_dump() for record in self.records]}
+
+    def _words(self, number: int) -> tuple[int | str, ...]:
+        """What the stage's random states are seeded from."""
+        return (self.config.seed, "training", *([number] if number else []))
+
+    def _interval(self) -> Interval:
+        return Interval(self.config.checkpoint.every_steps, self.config.checkpoint.every_seconds)
+
+    def _go(self, number: int, stage: Stage, outcomes: list[Any], state: dict[str, Any] | None) -> None:
+        if isinstance(stage, Training):
+            self._train(number, stage, outcomes, state)
+        elif isinstance(stage, Loop):
+            self._loop(number, stage, outcomes, state)
+
+    # a fit
+
+    def _train(self, number: int, stage: Training, outcomes: list[Any], state: dict[str, Any] | None) -> None:
+        trainer, module, data = self.trainer, self.module, self.data
+        if number:
+            self._fresh_loop(stage)
+        module.changes = {group: dict(changes) for group, changes in stage.changes.items()}
+        data.weights, data.view = stage.weights, stage.view
+        self.best = Best(self.session.checkpoints, module.headline())
+        exact = ExactState(self.session.checkpoints, self._words(number), self._interval(), self._progress(number, outcomes))
+        own = [self.history, self.best, Keeper(self.session, self.history), exact]
+        trainer.callbacks += own  # type: ignore[attr-defined]
+        path = self.session.state if state is not None else None
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=path, weights_only=True)
+        finally:
+            exact.interval.restore()
+            trainer.callbacks = [c for c in trainer.callbacks if c not in own]  # type: ignore[attr-defined]
+        self.fit_start = self.history.stage_start[0]
+        trainer.save_checkpoint(self.session.checkpoints / checkpoints.LAST, weights_only=True)
+
+    def _fresh_loop(self, stage: Training) -> None:
+        """Lightning's trainer begins anew: its loops count epochs and steps from zero."""
+        epochs = stage.epochs or self.config.trainer.max_epochs
+        self.trainer.fit_loop = _FitLoop(self.trainer, min_epochs=0, max_epochs=epochs)
+        stop_at_steps(self.trainer)
+        self.trainer.should_stop = False
+        self.data.begin_stage()
+
+    # a loop
+
+    def _loop(self, number: int, loop: Loop, outcomes: list[Any], state: dict[str, Any] | None) -> None:
+        interval = self._interval()
+        device = self.trainer.strategy.root_device
+        self.module.to(device)
+        if state is None:
+            random_state.seed_everything(*self._words(number), "rank", self.trainer.global_rank)
+        else:
+            self._restore(loop, state)
+        interval.install()
+        try:
+            while (candidate := loop.ask()) is not None:
+                values = loop.evaluate(self.module, self.data, candidate)
+                loop.tell(candidate, values)
+                row = self.history.tried(values)
+                self.session.beat()
+                stop, save = max_over_ranks([interval.received, int(interval.is_due(int(row["step"])))], device)
+                if stop or save:
+                    self._save(number, loop, outcomes)
+                    interval.saved()
+                if stop:
+                    raise Interrupted(stop)
+            self._save(number, loop, outcomes)
+        finally:
+            interval.restore()
+        if self.session.record:
+            self.session.record.epochs = list(self.history.epochs)
+            self.session.write()
+            self.history.write(self.session.folder)
+
+    def _save(self, number: int, loop: Loop, outcomes: list[Any]) -> None:
+        """The exact state between two tries."""
+        ranks = gather(random_state.state())
+        if self.trainer.global_rank:
+            return
+        content = {
+            "global_step": self.history.last_step,
+            "state_dict": self.module.state_dict(),
+            "loop": loop.state_dict(),
+            "callbacks": {
+                "ExactState": {"ranks": ranks, **self._progress(number, outcomes)},
+                "History": self.history.state_dict(),
+            },
+        }
+        checkpoints.save(content, self.session.checkpoints / checkpoints.STATE)
+
+    def _restore(self, loop: Loop, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state["state_dict"])
+        self.history.load_state_dict(state["callbacks"]["History"])
+        loop.load_state_dict(state["loop"])
+        random_state.restore(state["callbacks"]["ExactState"]["ranks"][self.trainer.global_rank])
+
+
+def progress(state: dict[str, Any] | None) -> tuple[int, list[Any], list[Any]]:
+    """The stage that a state is in, and outcomes and records of those before; older states are in the only one."""
+    exact = (state or {}).get("callbacks", {}).get("ExactState", {})
+    return int(exact.get("stage", 0)), list(exact.get("outcomes", [])), list(exact.get("records", []))
+
+
+def _sent(generator: Any, done: list[Any]) -> Iterator[Stage]:
+    """The stages of a generator, which is sent the outcome of each when the next is asked for."""
+    try:
+        stage = next(generator)
+        while True:
+            yield stage
+            stage = generator.send(done[-1])
+    except StopIteration:
+        return
+
