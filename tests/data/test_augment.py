@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import v2
 
-from paperzoo.config.schema import Augment
+from paperzoo.data.images.schema import Augment
 from paperzoo.data.images.augment import Normalise, crop_and_flip, draws
 
 

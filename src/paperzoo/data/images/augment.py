@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from paperzoo.config.schema import Augment
+from paperzoo.data.images.schema import Augment
 from paperzoo.randomness import generator
 
 DRAWS = 3  # uniform numbers per image: row, column, flip
