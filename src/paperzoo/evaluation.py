@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from paperzoo.config.schema import Evaluation
-from paperzoo.data.images.module import ImageData
+from paperzoo import results
+from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.machine import make_trainer
@@ -17,7 +18,7 @@ from paperzoo.norms.batch_average import batch_average
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.record import Record
 from paperzoo.runs.reproduction import as_recorded
-from paperzoo.training import load_data, make_module
+from paperzoo.tasks.making import make_module
 
 
 def evaluate(choice: Evaluation) -> dict[str, float]:
@@ -35,7 +36,7 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
         model={"checkpoint": None},  # the run's own weights are loaded, the published ones need not be there
     )
     trainer = make_trainer(config)
-    data = load_data(config)
+    data = make_data(config)
     if data.fingerprint != entry.data.fingerprint:
         raise UserError(
             f"run={entry.id}: the data has changed (fingerprint {data.fingerprint[:10]}, on record "
@@ -47,14 +48,12 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     if choice.norm_statistics == "batch_average":
         device = trainer.strategy.root_device
         batch_average(module.to(device), islice(_training_images(data, device), choice.norm_batches))
-    run = trainer.test if choice.split == "test" else trainer.validate
-    run(module, datamodule=data, verbose=False)
-    metrics = {f"{choice.split}/{name}": value for name, value in module.results[choice.split].items()}
+    metrics = results.measure(trainer, module, data, choice.split)
     _show(entry, choice.weights, _epoch(entry, weights), metrics, data.description)
     return metrics
 
 
-def _training_images(data: ImageData, device: torch.device) -> Iterator[Tensor]:
+def _training_images(data: RunData, device: torch.device) -> Iterator[Tensor]:
     """The images of an epoch's training batches, as training saw them."""
     for batch in data.train_dataloader():
         yield data.on_after_batch_transfer([None if part is None else part.to(device) for part in batch], 0)[0]
