@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from paperzoo.config import checks, messages, options
+from paperzoo.config import checks, messages, older, options
 from paperzoo.config.messages import CONF
 from paperzoo.config.schema import Config, Evaluation
 from paperzoo.errors import UserError
@@ -61,6 +61,7 @@ def validate(composed: DictConfig, schema: Any, overrides: Sequence[str] = ()) -
     except OmegaConfBaseException as error:
         raise messages.translate_omegaconf(error, overrides) from error
     if issubclass(schema, Config):
+        plain = older.upgraded(plain)
         schema = options.schema_of(plain)
     try:
         config = schema.model_validate(plain)
