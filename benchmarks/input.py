@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from paperzoo.config import compose
-from paperzoo.data.images.schema import Augment
 from paperzoo.data.images.augment import Normalise, crop_and_flip
 from paperzoo.data.images.loaders import MemoryLoader
+from paperzoo.data.images.schema import Augment
 from paperzoo.data.order import Order
 from paperzoo.training import load_data
 

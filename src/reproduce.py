@@ -1,12 +1,13 @@
 """Run a record again and compare every metric, or derive a report again and compare every byte.
 
-    python src/reproduce.py <id> [tolerance=0.02]
+    python src/reproduce.py <id> [tolerance=...]
     python src/reproduce.py <id> diff=<id>                 what two records differ in
     python src/reproduce.py reports/<name>                 (or reports: all of them)
-    python src/reproduce.py reports/<name> row=<arm> [seed=0] [tolerance=0.02]   run an arm's runs again
+    python src/reproduce.py reports/<name> row=<arm> [seed=0] [tolerance=...]   run an arm's runs again
 
-On the same platform and versions the comparison is bit for bit; elsewhere it is within the tolerance (relative,
-0.02 unless given), and what differs is said. Exit code 0: equal, 1: not, 2: a mistake in the command.
+The comparison is bit for bit, and what differs of machine, versions and numeric code is said. On another processor
+the last bits of float32 differ: tolerance=0.02 compares within 2 % (relative). Exit code 0: equal, or within the
+tolerance that was given; 1: not; 2: a mistake in the command.
 Other options: runs_dir=runs data_dir=data (or the variables RUNS_DIR and DATA_DIR).
 """
 
@@ -27,7 +28,7 @@ def main(run: str = "", *, tolerance: str | None, **given: Any) -> int:
         from paperzoo.reports import reproduction as of_reports
 
         return of_reports.run(run, **given, tolerance=allowed)
-    from paperzoo.runs import reproduction
+    from paperzoo import reproduction
 
     return reproduction.run(run, **given, tolerance=allowed)
 

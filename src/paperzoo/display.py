@@ -60,7 +60,8 @@ class Display:
         if self.progress is None:
             if now - self.spoken > QUIET:
                 self.spoken = now
-                self.line(f"  epoch {epoch + 1}/{self.epochs}: {done:,} of {of:,} batches, loss {loss:.4f}, {rate:.0f} {self.unit}s/s")
+                place = f"epoch {epoch + 1}/{self.epochs}: {done:,} of {of:,} batches"
+                self.line(f"  {place}, loss {loss:.4f}, {rate:.0f} {self.unit}s/s")
             return
         if now - self.drawn < REFRESH:
             return
@@ -95,9 +96,7 @@ class Display:
             self.progress.stop()
             self.progress = None
 
-    def results(
-        self, results: Mapping[str, tuple[int, Mapping[str, float]]], measured: Iterable[Metric] = ()
-    ) -> None:
+    def results(self, results: Mapping[str, tuple[int, Mapping[str, float]]], measured: Iterable[Metric] = ()) -> None:
         """A table of the test metrics of each set of weights: ``{"last": (epoch, {"test/top1": ...})}``."""
         measured = tuple(measured)
         names = list(dict.fromkeys(name for _, metrics in results.values() for name in metrics))

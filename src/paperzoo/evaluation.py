@@ -8,16 +8,16 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from paperzoo.config.schema import Evaluation
 from paperzoo import results
+from paperzoo.config.schema import Evaluation
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.machine import make_trainer
 from paperzoo.norms.batch_average import batch_average
+from paperzoo.reproduction import as_recorded
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.record import Record
-from paperzoo.runs.reproduction import as_recorded
 from paperzoo.tasks.making import make_module
 
 

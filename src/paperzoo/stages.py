@@ -102,7 +102,9 @@ class Stages:
         module.changes = {group: dict(changes) for group, changes in stage.changes.items()}
         data.weights, data.view = stage.weights, stage.view
         self.best = Best(self.session.checkpoints, module.headline())
-        exact = ExactState(self.session.checkpoints, self._words(number), self._interval(), self._progress(number, outcomes))
+        exact = ExactState(
+            self.session.checkpoints, self._words(number), self._interval(), self._progress(number, outcomes)
+        )
         own = [self.history, self.best, Keeper(self.session, self.history), exact]
         trainer.callbacks += own  # type: ignore[attr-defined]
         path = self.session.state if state is not None else None
@@ -191,4 +193,3 @@ def _sent(generator: Any, done: list[Any]) -> Iterator[Stage]:
             stage = generator.send(done[-1])
     except StopIteration:
         return
-

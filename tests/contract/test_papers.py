@@ -110,7 +110,7 @@ def test_every_parameter_gets_a_gradient_and_it_is_the_losses_slope(paper, data)
         moved = copy.deepcopy(before)
         with torch.no_grad():
             for name, parameter in moved.named_parameters():
-                parameter -= sign * step * gradients[name]
+                parameter.sub_(sign * step * gradients[name])
             sides.append(float(loss_of(moved)))
     slope = (sides[1] - sides[0]) / (2 * step * square)
     assert slope == pytest.approx(1, abs=0.1)  # MABN: its backward is an estimate (0.95)

@@ -5,8 +5,8 @@ import torch
 from scipy import stats
 from torchvision.transforms import v2
 
-from paperzoo.data.images.schema import Augment
 from paperzoo.data.images.augment import Normalise, crop_and_flip, draws
+from paperzoo.data.images.schema import Augment
 
 
 def by_hand(image: torch.Tensor, row: int, column: int, flip: bool, padding: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from PIL import Image
 from paperzoo.data.images.augment import draws
 from paperzoo.data.images.decoding import CorruptImage, open_image
 from paperzoo.data.images.loaders import refusal
-from paperzoo.data.images.module import _histogram
+from paperzoo.data.images.rows import histogram
 from paperzoo.data.order import Order
 from paperzoo.errors import RunError, UserError
 
@@ -218,7 +218,7 @@ def test_a_coloured_image_that_was_not_looked_at_stops_the_run(workers, tmp_path
 def test_histogram_in_parts_equals_numpys():
     images = np.random.default_rng(0).integers(0, 256, (250, 3, 210, 190), dtype=np.uint8)
     tracemalloc.start()
-    counted = _histogram(images)
+    counted = histogram(images)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < images.nbytes  # it was eight times as much
@@ -351,7 +351,7 @@ def test_a_split_with_fewer_images_than_ranks_is_refused(tmp_path):
 
 
 def test_an_order_of_a_stream_is_not_permuted():
-    order = Order(10, 4, seed=3, permuted=False)
+    order = Order(10, 4, seed=3, sequence=lambda _: torch.arange(10))
     assert torch.cat(list(order)).tolist() == list(range(10))
     assert draws(1, 0, 1, 7).shape == (1, 3)
 
@@ -434,7 +434,7 @@ def test_a_column_in_several_chunks_is_read_and_hashed_by_row():
     import datasets
     import pyarrow as pa
 
-    from paperzoo.data.images.sources import Table
+    from paperzoo.data.images.stored import Table
 
     content = [bytes([i]) * (i + 1) for i in range(6)]
     cells = [{"bytes": data, "path": None} for data in content]
@@ -472,7 +472,7 @@ def test_above_the_limit_lengths_and_ends_are_hashed_however_images_are_stored(t
 def test_the_hub_is_not_probed_behind_a_proxy_or_offline(cause, monkeypatch):
     from huggingface_hub import constants
 
-    from paperzoo.data import sources
+    from paperzoo.data.images import hub
 
     asked = []
 
@@ -480,22 +480,22 @@ def test_the_hub_is_not_probed_behind_a_proxy_or_offline(cause, monkeypatch):
         asked.append(address)
         raise OSError
 
-    monkeypatch.setattr(sources.socket, "create_connection", connect)
+    monkeypatch.setattr(hub.socket, "create_connection", connect)
     monkeypatch.setattr(constants, "ENDPOINT", "http://mirror.example:8080")
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     with pytest.raises(UserError, match="cannot be reached"):
-        sources._need_network("some/set")
+        hub._need_network("some/set")
     monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example")
     with pytest.raises(UserError, match="cannot be reached"):
-        sources._need_network("some/set")
+        hub._need_network("some/set")
     assert asked == [("mirror.example", 8080), ("mirror.example", 443)]
     if cause == "offline":
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     else:
         monkeypatch.setenv(cause, "http://proxy:3128")
-    sources._need_network("some/set")
+    hub._need_network("some/set")
     assert len(asked) == 2
 
 

@@ -191,7 +191,7 @@ def test_an_arm_is_run_again_from_the_reports_records(report, monkeypatch, capsy
         ran.append((entry.id, paths.runs_dir, tolerance))
         return int(entry.seed == 4)
 
-    monkeypatch.setattr("paperzoo.runs.reproduction.again", again)
+    monkeypatch.setattr("paperzoo.reproduction.again", again)
     options = {"runs_dir": "r", "data_dir": "d", "tolerance": 0.1}
     assert reproduction.rerun(str(report), "scnet", None, **options) == 1
     assert ran == [(entry.id, "r", 0.1) for entry in records(("scnet",))]

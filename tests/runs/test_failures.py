@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from interruption import stopped_by
+from paperzoo.papers.resnet.module import ResNet
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from paperzoo.config import compose
 from paperzoo.errors import Interrupted, RunError, UserError
-from paperzoo.papers.resnet.module import ResNet
 from paperzoo.runs import checkpoints, compare, record
 from paperzoo.runs.history import History
 from paperzoo.training import train

@@ -15,10 +15,10 @@ from hydra import initialize_config_dir
 
 from paperzoo.config import compose
 from paperzoo.config.messages import CONF
+from paperzoo.distributed import weight_of_rank
 from paperzoo.dry_run import show
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, random_state, record
-from paperzoo.distributed import weight_of_rank
 
 TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=96", "data.batch_size=8",

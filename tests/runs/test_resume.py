@@ -15,12 +15,12 @@ import psutil
 import pytest
 import torch
 from interruption import Died, dying_at
+from paperzoo.papers.resnet.module import ResNet
 
 from paperzoo import training
 from paperzoo.config import compose
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.evaluation import evaluate
-from paperzoo.papers.resnet.module import ResNet
 from paperzoo.runs import checkpoints, compare, record, session
 from paperzoo.training import train
 

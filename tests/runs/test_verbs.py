@@ -65,22 +65,30 @@ def test_reproduce_prints_the_first_difference_and_fails(copy):
     assert "NOT reproduced bit for bit: epoch 2: train/loss is " in done.stdout
     allowed = verb("reproduce", first.id, "tolerance=0.001", folder=copy)
     assert allowed.returncode == 1
-    assert "NOT reproduced within 0.001 (relative): epoch 2: val/loss is " in allowed.stdout
+    assert "NOT reproduced, neither bit for bit nor within 0.001 (relative): epoch 2: val/loss is " in allowed.stdout
 
 
-def test_where_versions_and_platform_differ_reproduce_says_so_and_allows_its_tolerance(copy):
+def test_reproduce_says_what_differs_and_loosens_only_when_it_is_named(copy):
     first = entries(copy)[0]
     place = copy / "resnet" / first.identity / "1" / "run.json"
     content = json.loads(place.read_text())
     content["provenance"]["versions"]["torch"] = "2.0.0"
     content["provenance"]["hardware"]["processor"] = "abacus"
     content["epochs"][1]["train/loss"] *= 1.001
+    files = content["provenance"]["code_files"]
+    files["paperzoo/tasks/classification.py"] = "0" * 16
+    content["provenance"]["code_version"] = "0" * 64
     place.write_text(json.dumps(content))
     done = verb("reproduce", first.id, folder=copy)
+    assert done.returncode == 1, done.stdout
+    assert "NOT reproduced bit for bit: epoch 2: train/loss is " in done.stdout
+    assert "; tolerance=0.02 compares within 2 % (relative)" in done.stdout
+    assert "note: numeric code has changed since: paperzoo/tasks/classification.py\n" in done.stdout
+    done = verb("reproduce", first.id, "tolerance=0.02", folder=copy)
     assert done.returncode == 0, done.stdout
     assert "note: torch was 2.0.0, now it is 2.14" in done.stdout
     assert "note: processor was abacus, now it is " in done.stdout
-    assert "reproduced within 0.02 (relative): all 38 metrics" in done.stdout
+    assert "reproduced within 0.02 (relative), not bit for bit: all 38 metrics" in done.stdout
 
 
 def test_a_record_of_more_threads_than_this_machine_takes(copy):

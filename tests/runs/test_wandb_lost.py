@@ -5,11 +5,11 @@ import signal
 
 import psutil
 import pytest
+from paperzoo.papers.resnet.module import ResNet
 from wandb_server import Server
 
 from paperzoo import tracking
 from paperzoo.config import compose
-from paperzoo.papers.resnet.module import ResNet
 from paperzoo.runs import record
 from paperzoo.training import train
 

@@ -13,8 +13,8 @@ from pixels import batch, naive
 from paperzoo.config import compose
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.evaluation import evaluate
+from paperzoo.reproduction import reproduce
 from paperzoo.runs import checkpoints, compare, record
-from paperzoo.runs.reproduction import reproduce
 from paperzoo.tasks.segmentation import IGNORED, RunningMaps
 from paperzoo.training import load_data, make_module, train
 

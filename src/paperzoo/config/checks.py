@@ -85,9 +85,7 @@ def _task(config: Config) -> None:
 
 def _mix(config: Config) -> None:
     if config.mix.target and config.data.batch_size < 2:
-        raise UserError(
-            f"mix={config.mix.name} with data.batch_size=1: mixing needs at least two images in a batch"
-        )
+        raise UserError(f"mix={config.mix.name} with data.batch_size=1: mixing needs at least two images in a batch")
 
 
 def _optimizer(config: Config) -> None:

@@ -53,7 +53,11 @@ def typed(group: str, base: type[Choice], chosen: Mapping[str, Any]) -> type[Cho
     options = foreign(target)
     if target.startswith(PAPER):
         slug = target.split(".")[2]
-        return _closed(base, group, tuple(cards.load(slug).options_of(group, target.rpartition(".")[2]))) if slug in cards.slugs() else base
+        return (
+            _closed(base, group, tuple(cards.load(slug).options_of(group, target.rpartition(".")[2])))
+            if slug in cards.slugs()
+            else base
+        )
     if target.startswith("paperzoo."):
         package, _, name = target.removeprefix("paperzoo.").rpartition(".")
         found = beside(package).get(name)
@@ -85,13 +89,14 @@ def beside(package: str) -> dict[str, Any]:
 
 
 def _load(name: str, path: Path) -> Any:
-    """A module by its path, and the one of that name ever after: its classes must be the same wherever they are used."""
+    """A module by its path, once: its classes must be the same wherever they are used."""
     import sys
 
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -110,11 +115,11 @@ def _annotation(option: Option) -> Any:
     """An option's type for pydantic; null leaves the choice to the target."""
     kind: Any = Literal[tuple(option.values)] if option.values else PYTHON[option.type]
     bounds = {"ge": option.minimum, "le": option.maximum, "gt": option.above, "lt": option.below}
-    given = {name: bound for name, bound in bounds.items() if bound is not None}
+    given: Any = {name: bound for name, bound in bounds.items() if bound is not None}
     if option.type == "list":
         return Annotated[list[Annotated[float, Field(**given)]], Field(**_length(option))] | None
     return Annotated[kind, Field(**given)] | None if given else kind | None
 
 
-def _length(option: Option) -> dict[str, int]:
+def _length(option: Option) -> Any:
     return {} if option.length is None else {"min_length": option.length, "max_length": option.length}

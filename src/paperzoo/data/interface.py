@@ -22,7 +22,7 @@ class Batch(NamedTuple):
 
     inputs: Any
     targets: Any
-    index: Tensor | None = None
+    index: Tensor | None = None  # type: ignore[assignment]  # not the method of tuples
     weights: Tensor | None = None
 
 
@@ -92,7 +92,7 @@ class RunData(L.LightningDataModule):
         """Remember the order of the training loader, and go on from where a resumed run stopped."""
         self._training = loader.order
         if self._position is not None:
-            self._training.go_to(self._position)  # type: ignore[union-attr]
+            self._training.go_to(self._position)
         return loader
 
     def weights_of(self, index: Tensor | None) -> Tensor | None:
@@ -152,5 +152,5 @@ def make_data(config: Any, *, rank: int = 0, ranks: int = 1) -> RunData:
         world_size=ranks,
         sampler=config.sampler,
     )
-    data.setup()
+    data.setup("fit")
     return data

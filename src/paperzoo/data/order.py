@@ -28,7 +28,7 @@ class Order:
         rank: int = 0,
         ranks: int = 1,
         drop_last: bool = False,
-        sequence: Sequence = lambda epoch: torch.empty(0),
+        sequence: Sequence = lambda _: torch.empty(0),
         length: int | None = None,
     ) -> None:
         self.size, self.batch_size = size, batch_size

@@ -66,7 +66,9 @@ def weighted(
         weights = torch.tensor(class_weights, dtype=torch.float64)
         classes = _labels("weighted", labels)
         if len(weights) <= int(classes.max()):
-            raise UserError(f"sampler.class_weights: has {len(weights)} weights, the classes are {int(classes.max()) + 1}")
+            raise UserError(
+                f"sampler.class_weights: has {len(weights)} weights, the classes are {int(classes.max()) + 1}"
+            )
         weights = weights[classes]
     else:
         weights = _from_file(str(file), size)
@@ -83,9 +85,7 @@ def class_balanced(size: int, labels: Tensor | None, seed: int, epoch: int, batc
     return torch.multinomial(weights, size, replacement=True, generator=generator(seed, "order", epoch))
 
 
-def pk(
-    size: int, labels: Tensor | None, seed: int, epoch: int, batch_size: int, ranks: int, k: int = 4
-) -> Tensor:
+def pk(size: int, labels: Tensor | None, seed: int, epoch: int, batch_size: int, ranks: int, k: int = 4) -> Tensor:
     """Batches of P identities with K samples each (Hermans et al., 2017, Sec. 2); P is ``batch_size`` / K on a rank.
 
     An epoch visits every identity with at least one sample once, in random order; one with fewer than K samples
@@ -95,7 +95,9 @@ def pk(
         UserError: K does not divide the batch, or there are fewer identities than a global batch needs.
     """
     if batch_size % k:
-        raise UserError(f"data.batch_size={batch_size}: sampler=pk makes batches of P x K, sampler.k={k} must divide it")
+        raise UserError(
+            f"data.batch_size={batch_size}: sampler=pk makes batches of P x K, sampler.k={k} must divide it"
+        )
     classes = _labels("pk", labels)
     chance = generator(seed, "order", epoch)
     identities = torch.unique(classes)

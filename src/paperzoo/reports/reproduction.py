@@ -4,14 +4,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from paperzoo import cards
+from paperzoo import cards, reproduction
 from paperzoo.config.messages import nearest
 from paperzoo.config.schema import Paths
 from paperzoo.errors import UserError
 from paperzoo.reports import measured
 from paperzoo.reports.page import PAGE, write_index
 from paperzoo.reports.write import RECORDS, derive, inputs, load
-from paperzoo.runs import reproduction
 from paperzoo.verbs import whole_number
 
 SHOWN = 60  # letters of a line that differs

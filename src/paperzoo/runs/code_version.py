@@ -33,9 +33,7 @@ def code_version(files: Mapping[str, str]) -> str:
 
 def numeric_files(modules: Iterable[str]) -> dict[str, str]:
     """The files (below ``src/``) that can change a number of a run that uses ``modules``, each with its digest."""
-    return {
-        path.relative_to(SOURCE).as_posix(): file_digest(path) for path in import_closure([*ALWAYS, *modules])
-    }
+    return {path.relative_to(SOURCE).as_posix(): file_digest(path) for path in import_closure([*ALWAYS, *modules])}
 
 
 def file_digest(path: Path) -> str:
@@ -65,7 +63,11 @@ def _docstrings(tree: ast.Module) -> Iterator[tuple[int, int]]:
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and node.body:
             head = node.body[0]
-            if isinstance(head, ast.Expr) and isinstance(head.value, ast.Constant) and isinstance(head.value.value, str):
+            if (
+                isinstance(head, ast.Expr)
+                and isinstance(head.value, ast.Constant)
+                and isinstance(head.value.value, str)
+            ):
                 yield head.lineno, head.end_lineno or head.lineno
 
 

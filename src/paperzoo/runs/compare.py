@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from paperzoo.runs.record import Record
 
 
-
 def is_time(name: str) -> bool:
     """Whether a column of a row is what differs between two runs with equal results."""
     return name == "seconds" or name.endswith("_per_second")

@@ -4,6 +4,7 @@ States are saved where nothing is half done: after an optimiser step within an e
 accumulated), at the end of an epoch with its validation, or between two tries of a loop.
 """
 
+import math
 import signal
 import time
 from pathlib import Path
@@ -160,7 +161,7 @@ class Best(L.Callback):
 
     def _is_better(self, value: float) -> bool:
         if self.value is None:
-            return value == value  # no NaN is the best
+            return not math.isnan(value)
         return value > self.value if self.metric.goal == "max" else value < self.value
 
     def state_dict(self) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def determining(config: Config) -> dict[str, Any]:
 
 
 def without_none(node: Any) -> Any:
-    """A configuration without the keys that are None: an option that is added later, and left alone, changes nothing."""
+    """A configuration without the keys that are None: an option added later, and left alone, changes nothing."""
     if isinstance(node, Mapping):
         return {key: without_none(value) for key, value in node.items() if value is not None}
     return [without_none(value) for value in node] if isinstance(node, list) else node

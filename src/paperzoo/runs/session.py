@@ -18,12 +18,11 @@ from paperzoo.distributed import from_rank_zero
 from paperzoo.errors import UserError
 from paperzoo.files import write_atomically
 from paperzoo.runs import checkpoints, folders, provenance, record
-from paperzoo.runs.history import History, Row
 from paperzoo.runs.code_version import code_version
+from paperzoo.runs.history import History, Row
 from paperzoo.runs.identity import code_of, identity
 from paperzoo.runs.record import Cost, DataRecord, Failure, Measure, Parent, Record, Result, StageRecord
 from paperzoo.runs.signals import undisturbed
-from paperzoo.distributed import from_rank_zero
 
 INHERITED = "PAPERZOO_RUN"  # environment variable by which the ranks that Lightning starts learn of the folder
 TOLD = "PAPERZOO_TELL"  # environment variable: a file in which whoever started this process looks for the run's folder

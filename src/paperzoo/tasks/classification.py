@@ -91,9 +91,7 @@ class Classification(Task):
         """The training metrics."""
         return RunningTop(self.hparams["window"], self.num_classes, self.device)
 
-    def logits_and_loss(
-        self, images: Tensor, targets: Tensor, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def logits_and_loss(self, images: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, K), and the batch's mean loss; a paper whose network has more heads adds their losses here."""
         logits = self(images)
         return logits, self.mean_loss(logits, targets, weights)

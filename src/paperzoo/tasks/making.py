@@ -79,4 +79,3 @@ def _load(network: Any, state: dict[str, Any], paper: str | None) -> None:
         getattr(package, "load_official", official.load_exactly)(network, state)
     else:
         official.load_exactly(network, state)
-

@@ -157,7 +157,8 @@ class Task(L.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's loss."""
         losses = self.losses(batch)
-        total = sum(losses.values()) if len(losses) > 1 else next(iter(losses.values()))
+        first, *others = losses.values()
+        total = sum(others, first)
         assert self.running is not None
         self.running.update(total, losses, self.units(batch))
         if ranks() > 1 and (size := self.size_of(batch)) is not None:

@@ -1,6 +1,6 @@
 """Loaders: whole batches from memory, the DataLoader for what does not fit, a stream for what is not stored.
 
-All give ``(images uint8 (B, C, H, W), labels (B,), draws (B, 3) or None, index (B,))`` and go on in the middle of an epoch.
+All give ``(images uint8 (B, C, H, W), labels (B,), draws (B, 3) or None, index (B,))`` and go on within an epoch.
 """
 
 from abc import ABC, abstractmethod
@@ -15,8 +15,8 @@ from torchvision.transforms import v2
 
 from paperzoo.data.images.augment import draws
 from paperzoo.data.images.decoding import CorruptImage, Raw, channels, open_image, to_pixels
+from paperzoo.data.images.stored import Split, Stream
 from paperzoo.data.order import Order
-from paperzoo.data.images.sources import Split, Stream
 from paperzoo.data.workers import deaf, tie
 from paperzoo.errors import RunError
 from paperzoo.randomness import seed_of

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from paperzoo.config.schema import Data
 from paperzoo.data.images.decoding import CorruptImage, Raw, open_image
-from paperzoo.data.images.sources import Arrays, Files, Source, Split, mnist5k
+from paperzoo.data.images.sources import mnist5k
+from paperzoo.data.images.stored import Arrays, Files, Source, Split
 from paperzoo.errors import UserError
 
 IGNORED = -100  # the label of pixels that count nowhere; torch's losses leave it out

@@ -4,9 +4,7 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +14,8 @@ from torch import Tensor
 
 from paperzoo.config import build
 from paperzoo.data import splits
-from paperzoo.data.images.augment import Normalise, crop_and_flip
 from paperzoo.data.fingerprint import WHOLE, digest_of_images, fingerprint
+from paperzoo.data.images.augment import Normalise, crop_and_flip
 from paperzoo.data.images.decoding import CorruptImage, channels, channels_of_header, open_image, to_pixels
 from paperzoo.data.images.loaders import (
     Decoded,
@@ -30,12 +28,13 @@ from paperzoo.data.images.loaders import (
     refusal,
 )
 from paperzoo.data.images.maps import Mapped, take_apart
+from paperzoo.data.images.rows import SplitRows, histogram, spread
 from paperzoo.data.images.schema import ImageOptions
+from paperzoo.data.images.stored import Source
 from paperzoo.data.interface import Batch, RunData, sequence_of
 from paperzoo.data.order import Order
-from paperzoo.data.images.sources import Source, Split
-from paperzoo.errors import RunError, UserError
 from paperzoo.distributed import gather
+from paperzoo.errors import RunError, UserError
 
 SHARE_OF_MEMORY = 4  # data is kept in memory if it takes less than this part of what is free
 SAMPLE = 2000  # images that mean and std are measured on where data is not in memory
@@ -44,23 +43,6 @@ CHUNK = 256  # images that a thread decodes at a time
 
 class Coloured(Exception):
     """An image has colours where those looked at before were grey."""
-
-
-@dataclass
-class Part:
-    """A split as the run sees it: rows of a source's split, decoded where they fit into memory."""
-
-    split: Split
-    rows: np.ndarray
-    images: np.ndarray | None = None  # (N, C, H, W) uint8
-
-    @property
-    def labels(self) -> np.ndarray:
-        """(N,) class indices."""
-        return self.split.labels[self.rows]
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
 
 class ImageData(RunData):
@@ -78,7 +60,7 @@ class ImageData(RunData):
 
     def __init__(self, config: ImageOptions, **places: Any) -> None:
         super().__init__(config, **places)
-        self.parts: dict[str, Part] = {}
+        self.parts: dict[str, SplitRows] = {}
         self._left_out: dict[str, int] = {}  # corrupt images, by split
         self._skipped_rows: dict[str, set[int]] = {"train": set(), "val": set()}  # those that were met in a stream
 
@@ -240,7 +222,7 @@ class ImageData(RunData):
         """The order of the training samples, as the sampler says; a stream shuffles itself."""
         size = self.sizes["train"]
         if self.source.stream:
-            return {"sequence": lambda epoch: torch.arange(size)}
+            return {"sequence": lambda _: torch.arange(size)}
         return sequence_of(self, size, torch.from_numpy(self.parts["train"].labels))
 
     def _streamed(self, decoder: Decoder, raw: Any, where: str, epoch: int, row: int) -> Tensor | None:
@@ -278,13 +260,13 @@ class ImageData(RunData):
                     f"({len(wrong)} such rows; an unlabelled split cannot be trained or tested on)"
                 )
 
-    def _split(self) -> dict[str, Part]:
+    def _split(self) -> dict[str, SplitRows]:
         """Train, val and test: what the source does not have is held out of train; test chooses nothing."""
         config, source = self.config, self.source
         rows = np.arange(len(source.train))
-        parts: dict[str, Part] = {}
+        parts: dict[str, SplitRows] = {}
         if source.test is not None:
-            parts["test"] = Part(source.test, np.arange(len(source.test)))
+            parts["test"] = SplitRows(source.test, np.arange(len(source.test)))
         else:
             if config.test is None:
                 raise UserError(
@@ -292,30 +274,30 @@ class ImageData(RunData):
                 )
             rows, parts["test"] = self._hold_out(rows, config.test, "data.test")
         if source.val is not None:
-            parts["val"] = Part(source.val, np.arange(len(source.val)))
+            parts["val"] = SplitRows(source.val, np.arange(len(source.val)))
         elif source.stream is None:
             rows, parts["val"] = self._hold_out(rows, config.validation, "data.validation")
         else:
             self._held_out_of_stream = int(config.validation)
             if not 1 <= config.validation < source.stream.length:
                 raise UserError(f"data.validation={config.validation:g}: with data.streaming=true, a number of images")
-            parts["val"] = Part(source.train, np.arange(0))
+            parts["val"] = SplitRows(source.train, np.arange(0))
         if config.limit_train:
             rows = (
                 rows[splits.subset(source.train.labels[rows], config.limit_train, config.split_seed)]
                 if len(rows)
                 else rows
             )
-        return {"train": Part(source.train, rows), "val": parts["val"], "test": parts["test"]}
+        return {"train": SplitRows(source.train, rows), "val": parts["val"], "test": parts["test"]}
 
-    def _hold_out(self, rows: np.ndarray, amount: float, what: str) -> tuple[np.ndarray, Part]:
+    def _hold_out(self, rows: np.ndarray, amount: float, what: str) -> tuple[np.ndarray, SplitRows]:
         labels = self.source.train.labels[rows]
         kept, held = splits.hold_out(labels, amount, self.config.split_seed, self.class_names, what)
-        return rows[kept], Part(self.source.train, rows[held])
+        return rows[kept], SplitRows(self.source.train, rows[held])
 
     def _look_at_first(self) -> None:
         """Size of the first image that can be read; channels of a sample: 3 if any is coloured."""
-        looked = [(part, int(row)) for part in self.parts.values() for row in _spread(part.rows, SAMPLE)]
+        looked = [(part, int(row)) for part in self.parts.values() for row in spread(part.rows, SAMPLE)]
         first = next((image for image in self._readable(looked)), None)
         if first is None:
             every = ((part, int(row)) for part in self.parts.values() for row in part.rows)
@@ -327,7 +309,7 @@ class ImageData(RunData):
             chans = max(channels_of_header(part.split.read(row)) for part, row in looked)
         self.in_chans = self.config.in_chans or chans
 
-    def _readable(self, rows: Iterable[tuple[Part, int]]) -> Iterator[tuple[tuple[int, int], str, int]]:
+    def _readable(self, rows: Iterable[tuple[SplitRows, int]]) -> Iterator[tuple[tuple[int, int], str, int]]:
         """Size, name and channels of the images that can be read."""
         for part, row in rows:
             where = part.split.where(row)
@@ -379,7 +361,7 @@ class ImageData(RunData):
         for name, part in self.parts.items():
             self._decode(name, part)
 
-    def _decode(self, name: str, part: Part) -> None:
+    def _decode(self, name: str, part: SplitRows) -> None:
         """Decode a split once, with as many threads as there are cores."""
         planes = self.in_chans + part.split.planes
         images = np.empty((len(part), planes, self.image_size, self.image_size), dtype=np.uint8)
@@ -398,7 +380,7 @@ class ImageData(RunData):
         self._left_out[name] = int((~good).sum())
         part.rows, part.images = (part.rows, images) if good.all() else (part.rows[good], images[good])
 
-    def _planes_or_none(self, part: Part, place: int) -> np.ndarray | None:
+    def _planes_or_none(self, part: SplitRows, place: int) -> np.ndarray | None:
         """Pixels and map, or None for an image that is to be skipped."""
         raw, where = self._raw(part, place)
         pixels = self._pixels_or_none(raw, where)
@@ -408,7 +390,7 @@ class ImageData(RunData):
             self._refuse_unless_skipped(where, error)
             return None
 
-    def _raw(self, part: Part, place: int) -> tuple[Any, str]:
+    def _raw(self, part: SplitRows, place: int) -> tuple[Any, str]:
         row = int(part.rows[place])
         return part.split.read(row), part.split.where(row)
 
@@ -434,7 +416,7 @@ class ImageData(RunData):
         """Without memory to decode into, look at every image once, so that the run's rows are known."""
         for name, part in self.parts.items():
 
-            def good(place: int, part: Part = part) -> bool:
+            def good(place: int, part: SplitRows = part) -> bool:
                 try:
                     open_image(self._raw(part, place)[0])
                 except CorruptImage:
@@ -470,7 +452,7 @@ class ImageData(RunData):
         arrays: Iterable[np.ndarray] = [images] if images is not None else self._sample()
         counts = np.zeros((self.in_chans, 256), dtype=np.int64)  # exact, and no pass in floats
         for array in arrays:
-            counts += _histogram(array[:, : self.in_chans])
+            counts += histogram(array[:, : self.in_chans])
         values = np.arange(256) / 255
         total = counts.sum(axis=1)
         mean = (counts @ values) / total
@@ -502,18 +484,3 @@ class ImageData(RunData):
                 ) from None
             if pixels is not None:
                 yield pixels[None]
-
-
-def _histogram(images: np.ndarray) -> np.ndarray:
-    """How often each value occurs in each channel of (N, C, H, W): (C, 256). In parts, since counting widens bytes."""
-    step = max(1, 2**20 // max(1, images[0, 0].size))
-    counts = np.zeros((images.shape[1], 256), dtype=np.int64)
-    for start in range(0, len(images), step):
-        part = images[start : start + step]
-        counts += np.stack([np.bincount(part[:, c].ravel(), minlength=256) for c in range(images.shape[1])])
-    return counts
-
-
-def _spread(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most ``count`` rows, evenly spaced, the first among them."""
-    return rows[:: max(1, -(-len(rows) // count))]

@@ -95,11 +95,11 @@ class MapOptions(ImageOptions):
     def check(self, config: Any) -> None:
         """Maps are neither mixed nor cropped by area."""
         if config.mix.target:
-            raise UserError(f"mix={config.mix.name} with data={self.name}: mixes images of one label each; use mix=none")
-        if self.augment.resized_crop:
             raise UserError(
-                f"data.augment.resized_crop=true with data={self.name}: maps cannot be; use crop_padding"
+                f"mix={config.mix.name} with data={self.name}: mixes images of one label each; use mix=none"
             )
+        if self.augment.resized_crop:
+            raise UserError(f"data.augment.resized_crop=true with data={self.name}: maps cannot be; use crop_padding")
         super().check(config)
 
 

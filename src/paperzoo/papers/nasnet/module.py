@@ -4,8 +4,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from paperzoo.norms.single import explained
 from paperzoo.data.interface import Batch
+from paperzoo.norms.single import explained
 from paperzoo.tasks.classification import Classification
 
 
@@ -38,9 +38,7 @@ class NASNet(Classification):
         if self.hparams["model"]["scheduled"]:
             self.network.set_progress(self.trainer.global_step / self.total_steps)
 
-    def logits_and_loss(
-        self, images: Tensor, targets: Tensor, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def logits_and_loss(self, images: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The classifier's logits (B, K), and the loss with the auxiliary head's share."""
         share = self.hparams["model"]["auxiliary"]
         if share is None:

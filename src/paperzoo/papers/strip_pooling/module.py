@@ -45,10 +45,7 @@ class SceneParsing(Segmentation):
         has_scorer = _weight(auxiliary) > 0
         return super().build_network(name, num_classes, in_chans, auxiliary=has_scorer, **options)
 
-
-    def logits_and_loss(
-        self, images: Tensor, targets: Tensor, weights: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def logits_and_loss(self, images: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, K, H, W), and the mean loss over labelled pixels with the auxiliary scorer's share."""
         share = _weight(self.hparams["model"]["auxiliary"])
         if not share:

@@ -11,9 +11,7 @@ from paperzoo.errors import UserError
 from paperzoo.runs import compare, folders, record
 from paperzoo.runs.record import Record
 
-TOLERANCE = (
-    0.02  # relative, where platform or versions differ: accuracies of a small test split move by its last digits
-)
+SHOWN = 6  # changed files that are named
 BIT_BY_BIT = ("torch", "numpy", "torchvision", "timm", "pytorch-lightning", "pillow", "python")
 
 
@@ -42,13 +40,17 @@ def run(
 
 
 def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
-    """Run a recorded run again; 0 if every metric is equal (or within the tolerance elsewhere), else 1."""
+    """Run a recorded run again; 0 if every metric is equal, or within a tolerance that was named, else 1."""
     expected = record.read(folders.find(Path(runs_dir), run))
     return again(expected, Paths(runs_dir=runs_dir, data_dir=data_dir), tolerance)
 
 
 def again(expected: Record, paths: Paths, tolerance: float | None) -> int:
-    """Run a record again; 0 if every metric is equal (or within the tolerance where the platform differs), else 1."""
+    """Run a record again and compare bit for bit; only ``tolerance`` (relative) loosens that, and it is said.
+
+    Returns:
+        0 if every metric is equal, or within the tolerance, else 1.
+    """
     if expected.status != "finished":
         raise UserError(f"{expected.id}: it is {expected.observed_status()}; only a finished run can be reproduced")
     from paperzoo.runs.provenance import hardware, versions
@@ -62,15 +64,27 @@ def again(expected: Record, paths: Paths, tolerance: float | None) -> int:
     differences = list(_circumstances(expected, versions(), hardware(), got))
     for line in differences:
         display.line(f"note: {line}")
-    allowed = tolerance if tolerance is not None else TOLERANCE if differences else 0.0
-    difference = compare.first_difference(expected, got, allowed)
-    how = f"within {allowed:g} (relative)" if allowed else "bit for bit"
-    if difference:
-        display.line(f"NOT reproduced {how}: {difference}")
-        return 1
+    code, line = _judged(expected, got, tolerance, why=bool(differences))
+    display.line(line)
+    return code
+
+
+def _judged(expected: Record, got: Record, tolerance: float | None, *, why: bool) -> tuple[int, str]:
+    """The exit code, and the line that says which comparison held."""
     count = sum(1 for _ in compare.metrics(expected))
-    display.line(f"reproduced {how}: all {count} metrics of {expected.id} equal those of {got.id}")
-    return 0
+    difference = compare.first_difference(expected, got)
+    if difference is None:
+        return 0, f"reproduced bit for bit: all {count} metrics of {expected.id} equal those of {got.id}"
+    if tolerance is None:
+        advice = "; tolerance=0.02 compares within 2 % (relative)" if why else ""
+        return 1, f"NOT reproduced bit for bit: {difference}{advice}"
+    beyond = compare.first_difference(expected, got, tolerance)
+    if beyond:
+        return 1, f"NOT reproduced, neither bit for bit nor within {tolerance:g} (relative): {beyond}"
+    return 0, (
+        f"reproduced within {tolerance:g} (relative), not bit for bit: all {count} metrics of {expected.id} are near "
+        f"those of {got.id}; the first that differs: {difference}"
+    )
 
 
 def as_recorded(entry: Record, paths: Paths, **changes: dict[str, Any]) -> Config:
@@ -103,10 +117,19 @@ def _circumstances(expected: Record, versions: dict[str, str], hardware: dict[st
     if expected.determinism.threads != got.determinism.threads:
         yield f"threads were {expected.determinism.threads}, now there are {got.determinism.threads}"
     if expected.provenance.code_version != got.provenance.code_version:
-        then, now = expected.provenance.git_commit, got.provenance.git_commit
-        yield "the code has changed since" + (f" (commit {then}, now {now})" if then != now else "")
+        yield _changed_code(expected, got)
     if expected.data.fingerprint != got.data.fingerprint:
         yield "the data has changed since"
+
+
+def _changed_code(expected: Record, got: Record) -> str:
+    """Which numeric files have changed; a record from before they were listed names the commit."""
+    then, now = expected.provenance.code_files, got.provenance.code_files
+    if not then:
+        return f"the code has changed since commit {expected.provenance.git_commit} (its record lists no files)"
+    changed = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    more = f" and {len(changed) - SHOWN} more" if len(changed) > SHOWN else ""
+    return f"numeric code has changed since: {', '.join(changed[:SHOWN])}{more}"
 
 
 def differences(run: str, other: str, runs_dir: str) -> int:
