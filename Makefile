@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 WORKERS ?= auto
 
-.PHONY: help setup train test test-browser convergence soak lint types contracts sweeps reports check lock benchmarks clean
+.PHONY: help setup train test test-full test-browser convergence soak lint types contracts sweeps reports check lock benchmarks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,7 +31,10 @@ $(READY): requirements.lock pyproject.toml
 train: $(READY) ## train SCNet on the embedded data; make train ARGS="model=res2net trainer.max_epochs=3"
 	@$(BIN)/python src/train.py $(if $(findstring model=,$(ARGS))$(findstring experiment=,$(ARGS)),,model=scnet) $(ARGS)
 
-test: $(READY) ## run the tests; make test ARGS="tests/data -k crop"
+test: $(READY) ## run the fast tests, which cover every paper and promise; make test ARGS="tests/data -k crop"
+	@$(BIN)/python -m pytest -n $(WORKERS) -m "not full" $(ARGS)
+
+test-full: $(READY) ## run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 test-browser: $(READY) ## test the pages of reports in headless Chromium, installing it (Debian) where it is missing
@@ -55,8 +58,8 @@ types: $(READY) ## mypy on the package
 sweeps: $(READY) ## check the sweep files for what W&B or Hydra would misunderstand
 	@$(BIN)/python -m paperzoo.sweeps.lint
 
-contracts: $(READY) ## import contracts: the import graph is the citation graph
-	@$(BIN)/lint-imports
+contracts: $(READY) ## import contracts: no cycles, papers import what they build on, shared code no paper
+	@$(BIN)/python -m pytest -q -n 0 tests/test_architecture.py
 
 reports: $(READY) ## derive every published report from its records; fails if a byte differs
 	@test ! -d reports || $(BIN)/python src/reproduce.py reports
@@ -68,4 +71,4 @@ benchmarks: $(READY) ## measure what the documentation claims (about 40 minutes)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 clean: ## remove the virtual environment and caches; runs/ stays
-	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache

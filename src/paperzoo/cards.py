@@ -39,7 +39,7 @@ class Network(Part):
     name: Text
     parameters: Positive
     macs: Positive  # of convolutions and matrix products, one multiply-add is one
-    input_size: Annotated[tuple[Positive, Positive, Positive], Field(strict=False)]  # (C, H, W) of both counts
+    input_size: Annotated[tuple[Positive, ...], Field(strict=False, min_length=1)]  # (C, H, W) of both counts, or (T,)
     num_classes: Positive = 1000  # likewise
     reported: Text | None = None  # the paper's or the official README's figure, with its unit
     source: Text | None = None  # where that figure stands
@@ -167,6 +167,7 @@ class Card(Part):
     arxiv: Annotated[str, Field(pattern=r"^\d{4}\.\d{4,5}$")] | None
     kinds: Annotated[list[Kind], Field(min_length=1)]
     adds: Text  # in two sentences
+    builds_on: list[Text] = []  # slugs of the papers whose code its own imports
     tasks: Annotated[list[Text], Field(min_length=1)] = ["classification"]  # what its module can be trained on
     networks: Annotated[list[Network], Field(min_length=1)]
     options: list[Option] = []
