@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from paperzoo import results
+from paperzoo import results, stages
 from paperzoo.config.schema import Evaluation
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
@@ -44,6 +44,7 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
         )
     module = make_module(config, data)
     weights = checkpoints.load(_checkpoint(folder, entry, choice.weights))
+    stages.prepare(config, module, data, weights.get("outcomes", []))
     module.load_state_dict(weights["state_dict"])
     if choice.norm_statistics == "batch_average":
         device = trainer.strategy.root_device

@@ -49,7 +49,7 @@ class Stages:
         generator = self.procedure.stages(self.config)
         done: list[Any] = []
         for number, stage in enumerate(_sent(generator, done)):
-            self._prepare(number, stage)
+            _prepare(self.config, number, stage, self.module, self.data)
             if number < at:
                 done.append(outcomes[number])
                 self.records.append(StageRecord.model_validate(records[number]))
@@ -64,11 +64,6 @@ class Stages:
     def row_of(self, epoch: int) -> dict[str, Any]:
         """The row of an epoch of the last fit."""
         return self.history.epochs[self.fit_start + epoch - 1]
-
-    def _prepare(self, number: int, stage: Stage) -> None:
-        if stage.prepare is not None:
-            random_state.seed_everything(self.config.seed, "prepare", number)
-            stage.prepare(self.module, self.data)
 
     def _outcome(self, number: int, stage: Stage) -> Any:
         if stage.outcome is None:
@@ -97,9 +92,12 @@ class Stages:
 
     def _train(self, number: int, stage: Training, outcomes: list[Any], state: dict[str, Any] | None) -> None:
         trainer, module, data = self.trainer, self.module, self.data
-        if number:
+        if number or stage.epochs:
             self._fresh_loop(stage)
         module.changes = {group: dict(changes) for group, changes in stage.changes.items()}
+        module.outcomes = outcomes
+        if state is None and trainer.global_rank == 0:
+            (self.session.checkpoints / checkpoints.BEST).unlink(missing_ok=True)  # of the stage before
         data.weights, data.view = stage.weights, stage.view
         self.best = Best(self.session.checkpoints, module.headline())
         exact = ExactState(
@@ -150,10 +148,25 @@ class Stages:
             self._save(number, loop, outcomes)
         finally:
             interval.restore()
+        self.module.outcomes = outcomes
+        if self.trainer.global_rank == 0:
+            checkpoints.save(self._weights(), self.session.checkpoints / checkpoints.LAST)
         if self.session.record:
             self.session.record.epochs = list(self.history.epochs)
             self.session.write()
             self.history.write(self.session.folder)
+
+    def _weights(self) -> dict[str, Any]:
+        """What a loop leaves, as a fit leaves it: weights, and what the module is made of."""
+        content = {
+            "epoch": 0,
+            "global_step": self.history.last_step,
+            "pytorch-lightning_version": L.__version__,
+            "state_dict": self.module.state_dict(),
+            L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY: dict(self.module.hparams),
+        }
+        self.module.on_save_checkpoint(content)
+        return content
 
     def _save(self, number: int, loop: Loop, outcomes: list[Any]) -> None:
         """The exact state between two tries."""
@@ -176,6 +189,26 @@ class Stages:
         self.history.load_state_dict(state["callbacks"]["History"])
         loop.load_state_dict(state["loop"])
         random_state.restore(state["callbacks"]["ExactState"]["ranks"][self.trainer.global_rank])
+
+
+def prepare(config: Config, module: Task, data: RunData, outcomes: list[Any]) -> None:
+    """Make a module what it was in the stage after those that came to ``outcomes``, so that its weights fit.
+
+    A checkpoint holds them (``outcomes``): pruned layers and new heads are there only once the stages before are known.
+    """
+    procedure: Procedure = build(config.procedure)
+    done: list[Any] = []
+    for number, stage in enumerate(_sent(procedure.stages(config), done)):
+        _prepare(config, number, stage, module, data)
+        if number == len(outcomes):
+            return
+        done.append(outcomes[number])
+
+
+def _prepare(config: Config, number: int, stage: Stage, module: Task, data: RunData) -> None:
+    if stage.prepare is not None:
+        random_state.seed_everything(config.seed, "prepare", number)
+        stage.prepare(module, data)
 
 
 def progress(state: dict[str, Any] | None) -> tuple[int, list[Any], list[Any]]:

@@ -48,7 +48,8 @@ def _train(config: Config) -> Record | None:
         display.line(f"{error} while it started: nothing is lost, give the same command again")
         raise
     if isinstance(opened, Record):
-        display.line(f"run {opened.id} has finished before, with the same configuration, data and code: repeat=false")
+        why = "repeat=false" if not config.repeat else "resume=auto has nothing to go on with"
+        display.line(f"run {opened.id} has finished before, with the same configuration, data and code: {why}")
         return opened
     data, module, session = opened
     tracker = None
@@ -93,7 +94,7 @@ def _short(error: BaseException) -> str:
 def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] | Record:
     """What a run needs and its folder; or the record of the run that makes it needless."""
     data = load_data(config, rank=trainer.global_rank, ranks=trainer.world_size)
-    if not config.repeat and (done := finished_before(config, data, trainer.world_size)):
+    if done := finished_before(config, data, trainer.world_size):
         return done
     found = weights.of(config)
     module = make_module(config, data, checkpoints.read_plain(found.path) if found else None)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from paperzoo import cards
-from paperzoo.config import checks, compose, dump, load_config
+from paperzoo.config import compose, dump, load_config
 from paperzoo.config.messages import config_groups
 from paperzoo.config.schema import Config
 
@@ -40,25 +40,6 @@ def test_every_option_composes(group, option, tmp_path, monkeypatch):
         assert config.model.name == option.split("/")[0]
         return
     assert getattr(config, group).name == option
-
-
-def test_tables_of_keys_are_those_of_the_schema():
-    assert set(checks.TAKES) == set(checks.SPECIAL)
-    for group, targets in checks.TAKES.items():
-        keys = set(checks.SPECIAL[group])
-        assert keys <= set(Config.model_fields[group].annotation.model_fields)
-        assert all(takes <= keys for takes in targets.values())
-
-
-@pytest.mark.parametrize("group", ["optimizer", "scheduler", "data", "mix", "logger"])
-def test_an_option_lists_the_keys_that_its_target_takes(group):
-    from paperzoo.config.messages import CONF, _keys_of
-
-    for option in GROUPS[group]:
-        keys = _keys_of(group, option) & set(checks.SPECIAL[group])
-        content = yaml.safe_load((CONF / group / f"{option}.yaml").read_text())
-        target = content.get("_target_", "paperzoo.data.images.sources.huggingface" if group == "data" else None)
-        assert keys == checks.TAKES[group][target]
 
 
 def test_the_command_line_has_the_last_word(train):

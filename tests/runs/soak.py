@@ -1,6 +1,10 @@
 """The kill test: SIGKILL a run at random steps, several times in a row, resume, and compare with a run left alone.
 
-    python tests/runs/soak.py [trials=200] [ranks=1] [seed=0] [norm=paper]
+    python tests/runs/soak.py [trials=200] [ranks=1] [seed=0] [norm=paper] [stages=0]
+
+With ``stages=1`` a run trains, searches, prunes and fine-tunes (tests/helpers/pruning.py), and is killed at any moment,
+within its stages and between them.
+
 
 A server process imports everything and forks each run, so that a trial takes seconds. The runs have shuffling,
 random crops, mixup, dropout, gradient accumulation and a learning-rate schedule. After the last resume the weights,
@@ -36,9 +40,9 @@ STEPS = 36  # 23 batches an epoch, the last of 3 images (2 and 1 on two ranks), 
 
 
 def _module() -> Any:
-    from paperzoo.papers.resnet.module import ResNet
+    from paperzoo.tasks.classification import ResidualClassifier
 
-    class Dropping(ResNet):
+    class Dropping(ResidualClassifier):
         """ResNet with dropout before the classifier: random numbers from the global generator in every step."""
 
         def build_network(self, **options: Any) -> nn.Module:
@@ -52,7 +56,7 @@ def _module() -> Any:
 Dropping = _module()
 
 
-def overrides(runs: Path, ranks: int, norm: str, every_steps: int) -> list[str]:
+def overrides(runs: Path, ranks: int, norm: str, every_steps: int, stages: int) -> list[str]:
     """The command line of a run on ``ranks`` ranks."""
     words = [
         *OVERRIDES,
@@ -61,6 +65,8 @@ def overrides(runs: Path, ranks: int, norm: str, every_steps: int) -> list[str]:
         f"checkpoint.every_steps={every_steps}",
         "resume=auto",
     ]
+    if stages:
+        words.append("procedure._target_=pruning.TrainPruneTune")
     if ranks > 1:
         words += [
             "trainer=ddp_cpu",
@@ -79,8 +85,11 @@ def overrides(runs: Path, ranks: int, norm: str, every_steps: int) -> list[str]:
 
 
 def die_at(step: int, delay: float) -> None:
-    """SIGKILL this process ``delay`` seconds after an optimiser step: at any moment of what follows it."""
+    """SIGKILL this process ``delay`` seconds after an optimiser step, or after now: at any moment of what follows."""
     count = 0
+    if not step:
+        threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()
+        return
 
     def after_step(*_: object) -> None:
         nonlocal count
@@ -153,13 +162,14 @@ def comparable(entry: record.Record) -> bytes:
     """A record without what may differ: times, host, process, number of segments, folder, command."""
     plain = entry.model_copy(deep=True)
     plain.segments, plain.command = [], []
-    plain.cost.images_per_second = plain.cost.peak_memory_bytes = None
-    plain.epochs = [{name: value for name, value in row.items() if name not in compare.TIMES} for row in plain.epochs]
+    plain.cost.units_per_second = plain.cost.peak_memory_bytes = None
+    plain.epochs = [{name: value for name, value in row.items() if not compare.is_time(name)} for row in plain.epochs]
+    plain.stages = [stage.model_copy(update={"seconds": 0}) for stage in plain.stages]
     plain.config["paths"] = plain.config["resume"] = plain.config["checkpoint"] = None
     return plain.model_dump_json().encode()
 
 
-def soak(trials: int, ranks: int, seed: int, norm: str) -> int:
+def soak(trials: int, ranks: int, seed: int, norm: str, stages: int) -> int:
     """Run the trials, print the counts, return how many were not equal."""
     chance = random.Random(seed)
     kills = equal = lost = 0
@@ -168,17 +178,22 @@ def soak(trials: int, ranks: int, seed: int, norm: str) -> int:
         root = Path(folder)
         port = 20000 + os.getpid() % 20000
         log = root / "log"
-        assert run(overrides(root / "alone", ranks, norm, 1000), log, ranks=ranks, port=port, kill=None), (
+        alone = time.monotonic()
+        assert run(overrides(root / "alone", ranks, norm, 1000, stages), log, ranks=ranks, port=port, kill=None), (
             log.read_text()
         )
+        alone = time.monotonic() - alone
         _, expected = outcome(root / "alone")
         for trial in range(trials):
             runs, log = root / f"{trial}", root / f"{trial}.log"
-            words = overrides(runs, ranks, norm, chance.choice([1, 2, 3, 5, 8]))
+            words = overrides(runs, ranks, norm, chance.choice([1, 2, 3, 5, 8]), stages)
             finished = False
             for _ in range(chance.randint(1, 4)):
                 port += 1
-                kill = (chance.randrange(ranks), chance.randint(1, STEPS), chance.choice([0, chance.uniform(0, 0.2)]))
+                delay = chance.choice([0, chance.uniform(0, 0.2)])
+                kill = (chance.randrange(ranks), chance.randint(1, STEPS), delay)
+                if stages:
+                    kill = (chance.randrange(ranks), 0, chance.uniform(0.1, 1) * alone)
                 finished = run(words, log, ranks=ranks, port=port, kill=kill)
                 kills += not finished
                 if finished:
@@ -197,14 +212,14 @@ def soak(trials: int, ranks: int, seed: int, norm: str) -> int:
             if sys.stdout.isatty() or (trial + 1) % 25 == 0:
                 print(f"{trial + 1}/{trials}: kills {kills}, equal {equal}, lost {lost}", flush=True)
     seconds = time.monotonic() - begun
-    print(
-        f"{trials} trials on {ranks} rank(s), norm={norm}: kills {kills}, equal {equal}, lost {lost} ({seconds:.0f} s)"
-    )
+    print(f"{trials} trials on {ranks} rank(s), norm={norm}, stages={stages}: ", end="")
+    print(f"kills {kills}, equal {equal}, lost {lost} ({seconds:.0f} s)")
     return lost
 
 
 if __name__ == "__main__":
     sys.modules["soak"] = sys.modules["__main__"]
-    options: dict[str, Any] = {"trials": 200, "ranks": 1, "seed": 0, "norm": "paper"}
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))  # pruning.py
+    options: dict[str, Any] = {"trials": 200, "ranks": 1, "seed": 0, "norm": "paper", "stages": 0}
     options |= {key: value if key == "norm" else int(value) for key, value in (w.split("=") for w in sys.argv[1:])}
     sys.exit(min(soak(**options), 100))

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from paperzoo.tasks.running import NonFiniteLoss, Running
+from paperzoo.errors import NonFiniteLoss
+from paperzoo.tasks.classification import RunningTop
 
 CPU = torch.device("cpu")
 
@@ -31,11 +32,16 @@ def naive(data) -> dict[str, float]:
     return {"loss": losses / images, "top1": top1 / images, "top5": top5 / images}
 
 
+def update(running: RunningTop, loss: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    running.add(logits, labels)
+    running.update(loss, {"loss": loss}, len(labels))
+
+
 def test_epoch_means_count_every_sample_once():
     data = list(batches(7, 16, 10))
-    running = Running(window=3, num_classes=10, device=CPU)
+    running = RunningTop(3, 10, CPU)
     for step in data:
-        running.update(*step)
+        update(running, *step)
         if running.full:
             running.read()
     running.read()
@@ -44,24 +50,24 @@ def test_epoch_means_count_every_sample_once():
 
 def test_a_window_holds_only_what_came_since_the_last_reading():
     data = list(batches(4, 16, 10))
-    running = Running(window=2, num_classes=10, device=CPU)
+    running = RunningTop(2, 10, CPU)
     for step in data[:2]:
-        running.update(*step)
+        update(running, *step)
     running.read()
     for step in data[2:]:
-        running.update(*step)
+        update(running, *step)
     assert running.read() == pytest.approx(naive(data[2:]), rel=1e-6)
 
 
 def test_state_in_the_middle_of_a_window_goes_on_exactly():
     data = list(batches(5, 16, 10))
-    whole, first, second = (Running(window=4, num_classes=10, device=CPU) for _ in range(3))
+    whole, first, second = (RunningTop(4, 10, CPU) for _ in range(3))
     for step in data[:3]:
-        first.update(*step)
+        update(first, *step)
     second.load_state_dict(first.state_dict())
     for running, steps in ((whole, data), (second, data[3:])):
         for step in steps:
-            running.update(*step)
+            update(running, *step)
             if running.full:
                 running.read()
         running.read()
@@ -69,21 +75,21 @@ def test_state_in_the_middle_of_a_window_goes_on_exactly():
 
 
 def test_top5_is_left_out_where_it_says_nothing():
-    running = Running(window=2, num_classes=5, device=CPU)
-    running.update(*next(batches(1, 16, 5)))
+    running = RunningTop(2, 5, CPU)
+    update(running, *next(batches(1, 16, 5)))
     assert set(running.read()) == {"loss", "top1"}
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(("at_once", "batches_ago"), [(True, 0), (False, 3)])
 def test_a_loss_that_is_not_finite_names_its_step_and_the_last_finite_one(bad, at_once, batches_ago):
-    running = Running(window=8, num_classes=10, device=CPU)
+    running = RunningTop(8, 10, CPU)
     running.looks_at_once = at_once
     logits, labels = torch.zeros(2, 10), torch.zeros(2, dtype=torch.int64)
 
     def five_steps():
         for loss in (1.5, 2.5, bad, 0.5, 0.5):
-            running.update(torch.tensor(loss), logits, labels)
+            update(running, torch.tensor(loss), logits, labels)
         running.read()
 
     with pytest.raises(NonFiniteLoss) as caught:
@@ -95,13 +101,13 @@ def test_a_loss_that_is_not_finite_names_its_step_and_the_last_finite_one(bad, a
 @pytest.mark.parametrize("window", [2, 4, 20])
 def test_a_resumed_run_may_read_its_metrics_at_another_interval(window):
     """trainer.log_every_n_steps is not part of a run's identity."""
-    saved, resumed = Running(20, 10, CPU), Running(window, 10, CPU)
+    saved, resumed = RunningTop(20, 10, CPU), RunningTop(window, 10, CPU)
     for batch in batches(4, 16, 10):
-        saved.update(*batch)
+        update(saved, *batch)
     resumed.load_state_dict(saved.state_dict())
     for batch in batches(3, 16, 10):
-        saved.update(*batch)
-        resumed.update(*batch)
+        update(saved, *batch)
+        update(resumed, *batch)
         if resumed.full:
             resumed.read()
     if resumed.counts:

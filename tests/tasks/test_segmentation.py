@@ -28,7 +28,9 @@ def test_running_metrics_count_every_labelled_pixel_once():
     batches = [batch(seed, count=4 - seed % 2) for seed in range(5)]
     running = RunningMaps(window=2, num_classes=6, device=torch.device("cpu"))
     for index, (logits, labels) in enumerate(batches):
-        running.update(F.cross_entropy(logits, labels), logits, labels)
+        running.add(logits, labels)
+        loss = F.cross_entropy(logits, labels)
+        running.update(loss, {"loss": loss}, len(labels))
         if running.full:
             running.read()
         if index == 2:  # within a window
@@ -52,7 +54,7 @@ def module_and_data(*words: str):
 
 def test_losses_leave_ignored_pixels_out_and_add_the_auxiliary_scorers():
     module, data = module_and_data("loss=cross_entropy")
-    images, labels = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    images, labels, *_ = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     assert (labels == IGNORED).any()
     module.eval()  # no dropout
     logits, loss = module.logits_and_loss(images, labels)
@@ -77,8 +79,8 @@ def test_one_image_of_one_pixel_is_one_line():
 def test_options_reach_the_parser(words):
     module, data = module_and_data(*words)
     assert type(module.network).__name__ == "SPNet"
-    assert (module.network.aux_head is None) == (module.auxiliary == 0) == ("model.auxiliary=0" in words)
-    images, labels = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert (module.network.aux_head is None) == ("model.auxiliary=0" in words)
+    images, labels, *_ = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     module.logits_and_loss(images, labels)[1].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters())
 
@@ -113,7 +115,7 @@ def test_a_run_resumes_equal_is_evaluated_equal_and_is_reproduced(tmp_path, caps
     module.eval()
     with torch.no_grad():
         batches = [data.on_after_batch_transfer(each, 0) for each in data.test_dataloader()]
-        logits = torch.cat([module(images) for images, _ in batches])
-    expected = naive(logits, torch.cat([labels for _, labels in batches]))
+        logits = torch.cat([module(each.inputs) for each in batches])
+    expected = naive(logits, torch.cat([each.targets for each in batches]))
     assert again == pytest.approx({f"test/{name}": value for name, value in expected.items()}, rel=1e-5)
     assert reproduce(alone.id, str(tmp_path / "alone"), "data", None) == 0

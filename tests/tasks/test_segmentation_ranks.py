@@ -5,6 +5,7 @@ import torch
 from pixels import batch, naive
 from torch import Tensor
 
+from paperzoo.data.interface import Batch
 from paperzoo.tasks.segmentation import IGNORED, Segmentation
 
 CHOICES = {
@@ -22,11 +23,12 @@ class Given(Segmentation):
 
 def evaluated(rank: int, batches: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
     """What a rank that sees every second batch computes for the whole."""
-    module = Given(model={"network": "none"}, num_classes=6, in_chans=6, **CHOICES)
+    info = {"num_classes": 6, "in_chans": 6, "image_size": 8}
+    module = Given(model={"name": "none", "network": "none"}, info=info, **CHOICES)
     module.on_test_epoch_start()
     for index, each in enumerate(batches):
         if index % torch.distributed.get_world_size() == rank:
-            module.test_step(each, index)
+            module.test_step(Batch(*each), index)
     module.on_test_epoch_end()
     return module.results["test"]
 

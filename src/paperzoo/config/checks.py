@@ -29,7 +29,7 @@ def _model(config: Config) -> None:
     if not re.fullmatch(r"\w[\w.-]*", model.name):
         raise UserError(f"model.name={model.name}: must be of letters, digits, _, - and ., since a folder is named so")
     if model.name not in cards.slugs():
-        if model.target.startswith("paperzoo.papers."):
+        if model.target.startswith("paperzoo."):
             known = ", ".join(cards.slugs())
             raise UserError(
                 f"model.name={model.name}: there is no such paper; papers: {known}{nearest(model.name, cards.slugs())}"

@@ -101,7 +101,7 @@ def _validation(
 ) -> str:
     kind = first["type"]
     parent, inside = ".".join(map(str, location[:-1])), f" in {location[0]}" if len(location) > 1 else ""
-    if kind == "extra_forbidden" and len(location) == 2 and location[0] in config_groups():
+    if kind == "extra_forbidden" and len(location) == 2 and "_target_" in _keys(schema, location[:1]):
         return _not_taken(schema, plain, location, value)
     if kind == "extra_forbidden":
         return _no_such_key(f"{key}={show(value)}", parent, str(location[-1]), _keys(schema, location[:-1]))

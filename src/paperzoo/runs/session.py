@@ -203,11 +203,17 @@ def _begin(config: Config, data: RunData, trainer: L.Trainer, subject: Subject) 
 
 
 def finished_before(config: Config, data: RunData, ranks: int) -> Record | None:
-    """The latest finished run of the identity that ``config`` has, if there is one."""
+    """The latest finished run of the identity that ``config`` has, if it makes training needless.
+
+    It does with ``repeat=false``, and with ``resume=auto`` where no interrupted run is left to go on with: a cluster
+    that starts a finished job again changes nothing.
+    """
+    if config.repeat and config.resume != "auto":
+        return None
     key = identity(config, ranks=ranks, data_fingerprint=data.fingerprint, code=code_version(code_of(config)))
     runs_dir = Path(config.paths.runs_dir).resolve()
     folder = folders.latest_finished(runs_dir / config.model.name / key)
-    if folder is None:
+    if folder is None or (config.resume == "auto" and _resumed(runs_dir, config, key)):
         return None
     _tell(folder)
     return record.read(folder)

@@ -77,15 +77,8 @@ class Classification(Task):
         if self.mix is not None:
             images, targets = self.mix(images, labels)  # targets (B, K)
         logits, loss = self.logits_and_loss(images, targets, batch.weights)
-        assert self.running is not None
-        self.count(logits.detach(), labels)
+        self.running.add(logits.detach(), labels)
         return {"loss": loss}
-
-    def count(self, logits: Tensor, labels: Tensor) -> None:
-        """Count for the training metrics how often the label was at each place of the ranking."""
-        assert isinstance(self.running, RunningTop)
-        best = logits.topk(self.running.top[-1], dim=1).indices  # (B, k)
-        self.running.count((best == labels[:, None]).sum(0))
 
     def make_running(self) -> Running:
         """The training metrics."""
@@ -173,6 +166,11 @@ class RunningTop(Running):
     def __init__(self, window: int, num_classes: int, device: torch.device) -> None:
         self.top = [k for k in TOP if k == 1 or num_classes > k]
         super().__init__(window, device, places=self.top[-1])
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Count how often the label (B,) was at each place of the ranking that the logits (B, K) give."""
+        best = logits.topk(self.top[-1], dim=1).indices  # (B, k)
+        self.count((best == labels[:, None]).sum(0))
 
     def sums(self, counted: list[int]) -> list[int]:
         """Hits among the first k."""

@@ -71,6 +71,17 @@ class RunningMaps(Running):
     Three numbers a class: hits, truth, predicted.
     """
 
+    def __init__(self, window: int, num_classes: int, device: torch.device) -> None:
+        self.num_classes = num_classes
+        super().__init__(window, device, places=3 * num_classes)
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Count the labelled pixels of logits (B, K, H, W) and labels (B, H, W)."""
+        labelled = labels != IGNORED
+        truth, predicted = labels[labelled], logits.argmax(1)[labelled]
+        parts = (truth[truth == predicted], truth, predicted)
+        self.count(torch.cat([torch.bincount(part, minlength=self.num_classes) for part in parts]))
+
     def scores(self, sums: list[float], units: float) -> dict[str, float]:
         """See ``scores``."""
         return scores(*torch.tensor(sums, dtype=torch.float64).chunk(3))
@@ -95,15 +106,7 @@ class Segmentation(Classification):
 
     def make_running(self) -> Running:
         """The training metrics."""
-        return RunningMaps(self.hparams["window"], self.device, places=3 * self.num_classes)
-
-    def count(self, logits: Tensor, labels: Tensor) -> None:
-        """Of logits (B, K, H, W) and labels (B, H, W): (3 * K,)."""
-        assert self.running is not None
-        labelled = labels != IGNORED
-        truth, predicted = labels[labelled], logits.argmax(1)[labelled]
-        parts = (truth[truth == predicted], truth, predicted)
-        self.running.count(torch.cat([torch.bincount(part, minlength=self.num_classes) for part in parts]))
+        return RunningMaps(self.hparams["window"], self.num_classes, self.device)
 
     def size_of(self, batch: Batch) -> int | None:
         """Labelled pixels: each is as heavy on whatever rank it is."""

@@ -79,9 +79,10 @@ class Task(L.LightningModule):
         self.loss = build(chosen) if chosen.target else None
         self.mean_losses = MeanMetric(nan_strategy="disable")  # else NaNs would be left out of the mean
         self.results: dict[str, dict[str, float]] = {}  # of the last pass over each split
-        self.running: Running | None = None
+        self.running: Any = None  # the training metrics (Running), while it trains
         self.place = Place()
         self.changes: dict[str, dict[str, Any]] = {}  # of groups, in the stage that is under way
+        self.outcomes: list[Any] = []  # what the stages before came to
         self._callbacks: list[L.Callback] | None = None
         self._running_state: dict[str, Any] | None = None  # of the checkpoint that this run resumes from
         self._buffer_state: dict[str, Tensor] = {}  # likewise
@@ -222,6 +223,7 @@ class Task(L.LightningModule):
         checkpoint["running"] = gather(self.running.state_dict()) if self.running else None
         own = {name: self.network.get_buffer(name).cpu().clone() for name in self._rank_buffers}
         checkpoint["rank_buffers"] = gather(own) if own else None
+        checkpoint["outcomes"] = self.outcomes
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Bring it back; the device is known only when training starts."""

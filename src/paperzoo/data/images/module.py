@@ -151,7 +151,7 @@ class ImageData(RunData):
     @property
     def equal_batches(self) -> bool:  # type: ignore[override]
         """Whether all ranks train on batches of one size."""
-        return self.config.drop_last and not self.config.streaming
+        return self.config.drop_last and not self.config.is_stream
 
     def train_dataloader(self) -> Loader:
         """The training batches of this rank, from where a resumed run stopped."""
@@ -160,7 +160,7 @@ class ImageData(RunData):
     def state_dict(self) -> dict[str, Any]:
         """The position in the training data, and what a stream has left out so far."""
         state = super().state_dict()
-        if self.config.streaming and self.config.on_error == "skip":
+        if self.config.is_stream and self.config.on_error == "skip":
             self.count_skipped()
             state["skipped"] = {name: sorted(rows) for name, rows in self._skipped_rows.items()}
         return state

@@ -39,7 +39,11 @@ class ImageOptions(Data):
     in_memory: bool | None = None  # decode once to uint8; None decides by size
     workers: Count = 0  # processes that decode where data is not in memory
     on_error: Literal["raise", "skip"] = "raise"  # a corrupt image: stop, or count it and go on
-    streaming: Literal[False] = False
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether training images come as a stream."""
+        return False
 
     def check(self, config: Any) -> None:
         """What does not go together."""
@@ -71,7 +75,12 @@ class HuggingFaceOptions(ImageOptions):
     label_column: str | None = None
     train_split: str = "train"
     test_split: str | None = None
-    streaming: bool = False  # type: ignore[assignment]
+    streaming: bool = False
+
+    @property
+    def is_stream(self) -> bool:
+        """As told."""
+        return self.streaming
 
     def check(self, config: Any) -> None:
         """The place is there, and test images are not trained on."""
