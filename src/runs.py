@@ -1,8 +1,9 @@
-"""List the runs, newest first.
+"""List the runs.
 
-    python src/runs.py [model=scnet] [status=finished] [limit=20] [runs_dir=runs]
+    python src/runs.py [model=scnet] [status=finished] [sort=test] [limit=20] [form=csv] [runs_dir=runs]
 
-status is running, finished, failed or interrupted.
+status is running, finished, failed or interrupted; sort is started (newest first), test (best first) or time (longest
+first); form is table or csv.
 """
 
 import os
@@ -15,13 +16,16 @@ from paperzoo.runs import listing
 from paperzoo.runs.record import Status
 
 
-def main(runs_dir: str, model: str | None, status: str | None, limit: str) -> None:
+def main(runs_dir: str, model: str | None, status: str | None, limit: str, sort: str, form: str) -> None:
     """Print the table."""
-    if status not in (None, *get_args(Status)):
-        raise UserError(f"status={status}: must be one of {', '.join(get_args(Status))}")
-    listing.show(Path(runs_dir), model=model, status=status, limit=verbs.whole_number("limit", limit, minimum=1))
+    allowed = {"status": (status, get_args(Status)), "sort": (sort, listing.ORDERS), "form": (form, listing.FORMATS)}
+    for name, (given, words) in allowed.items():
+        if given not in (None, *words):
+            raise UserError(f"{name}={given}: must be one of {', '.join(words)}")
+    number = verbs.whole_number("limit", limit, minimum=1)
+    listing.show(Path(runs_dir), model=model, status=status, limit=number, sort=sort, form=form)
 
 
 if __name__ == "__main__":
-    runs_dir = os.environ.get("RUNS_DIR", "runs")
-    verbs.run(main, __doc__, defaults={"runs_dir": runs_dir, "model": None, "status": None, "limit": "20"})
+    options = {"runs_dir": os.environ.get("RUNS_DIR", "runs"), "model": None, "status": None}
+    verbs.run(main, __doc__, defaults={**options, "limit": "20", "sort": "started", "form": "table"})
