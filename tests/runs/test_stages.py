@@ -1,0 +1,91 @@
+"""Several stages in one run: rows, cost, outcomes and weights of each; parents; evaluation of what stages left."""
+
+import pytest
+import torch
+from pruning import TrainPruneTune
+
+from paperzoo.config import compose
+from paperzoo.errors import UserError
+from paperzoo.evaluation import evaluate
+from paperzoo.runs import checkpoints, compare, folders
+from paperzoo.training import train
+
+WORDS = [
+    "model=resnet", "model.depth=11", "model.width=4", "trainer=cpu", "trainer.max_epochs=1", "logger=none",
+    "data.limit_train=64", "data.batch_size=16", "data.validation=50", "data.test=50",
+]  # fmt: skip
+STAGED = f"procedure._target_={TrainPruneTune.__module__}.{TrainPruneTune.__name__}"
+
+
+@pytest.fixture(scope="module")
+def staged(tmp_path_factory):
+    runs = tmp_path_factory.mktemp("runs")
+    return train(compose("train", [*WORDS, STAGED, f"paths.runs_dir={runs}"])), runs
+
+
+def test_each_stage_has_its_rows_its_steps_and_its_own_rate(staged):
+    entry, _ = staged
+    assert [(s.name, s.kind, s.rows, s.steps) for s in entry.stages] == [
+        ("train", "fit", 2, 8), ("search", "loop", 6, 6), ("fine-tune", "fit", 1, 4),
+    ]  # fmt: skip
+    assert [row["stage"] for row in entry.epochs] == [1, 1, *[2] * 6, 3]
+    steps = [row["step"] for row in entry.epochs]
+    assert steps == [4, 8, 9, 10, 11, 12, 13, 14, 18]
+    assert entry.epochs[-1]["lr"] < 0.005  # its own optimizer.lr, on a cosine
+    assert entry.results["last"].step == 18
+
+
+def test_the_weights_are_pruned_as_the_search_found(staged):
+    entry, runs = staged
+    content = checkpoints.load(folders.find(runs, entry.id) / entry.checkpoints["last"])
+    tried = [(row["cost"], row["share"]) for row in entry.epochs if "cost" in row]
+    share = min(tried)[1]
+    assert content["outcomes"][1] == share
+    masks = [value for name, value in content["state_dict"].items() if name.endswith("weight_mask")]
+    assert masks
+    for mask in masks:
+        assert float((mask == 0).sum()) == pytest.approx(share * mask.numel(), abs=1)
+
+
+@pytest.mark.parametrize("weights", ["last", "best"])
+def test_a_staged_run_is_evaluated_as_its_stages_left_it(staged, weights):
+    entry, runs = staged
+    got = evaluate(compose("evaluate", [f"run={entry.id}", f"weights={weights}", f"paths.runs_dir={runs}"]))
+    on_record = entry.results[weights].metrics
+    assert got == {name: value for name, value in on_record.items() if name.startswith("test/")}
+
+
+def test_a_run_begins_with_another_runs_weights_and_names_it(staged, tmp_path):
+    runs = tmp_path / "runs"
+    first = train(compose("train", [*WORDS, f"paths.runs_dir={runs}"]))
+    words = [*WORDS, f"model.checkpoint=run:{first.id}:best", "optimizer.lr=1e-12", f"paths.runs_dir={runs}"]
+    second = train(compose("train", words))
+    assert [(p.id, p.identity, p.weights) for p in second.parents] == [(first.id, first.identity, "best")]
+    assert second.identity != first.identity
+    a, b = (checkpoints.load(folders.find(runs, e.id) / e.checkpoints["last"])["state_dict"] for e in (first, second))
+    learned = [name for name in a if name.endswith("conv1.weight")]
+    for name in learned:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-9)
+    again = train(compose("train", [*words, "repeat=false"]))
+    assert again.id == second.id
+    other = train(compose("train", [*WORDS, "seed=1", f"paths.runs_dir={runs}"]))
+    third = train(compose("train", [*words[:-3], f"model.checkpoint=run:{other.id}", *words[-2:]]))
+    assert third.identity != second.identity  # a parent's identity is part of the child's
+
+
+@pytest.mark.parametrize(("name", "line"), [
+    ("run:0000000000", "there is no such run"),
+    ("run:{id}:first", "a run has weights last and best"),
+])  # fmt: skip
+def test_weights_that_are_not_there_are_one_line(name, line, staged, tmp_path):
+    entry, runs = staged
+    with pytest.raises(UserError, match=line):
+        train(compose("train", [*WORDS, f"model.checkpoint={name.format(id=entry.id)}", f"paths.runs_dir={runs}"]))
+
+
+def test_resume_of_a_finished_run_says_so(staged, capsys):
+    entry, runs = staged
+    again = train(compose("train", [*WORDS, STAGED, f"paths.runs_dir={runs}", "resume=auto"]))
+    assert again.id == entry.id
+    assert "has finished before" in capsys.readouterr().out
+    assert compare.first_difference(entry, again) is None
