@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import timm
 import torch
 
 from paperzoo.papers.lstm import GRU, LSTM, CoupledLSTM, PeepholeLSTM
@@ -233,6 +234,46 @@ def test_activations_are_those_of_the_steps(variant):
         torch.testing.assert_close(shown["f"] * before + shown["i"] * shown["g"], shown["c"])
     if variant.startswith("coupled"):
         torch.testing.assert_close(shown["i"], 1 - shown["f"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("cell", "gru"), ("hidden", 12), ("layers", 2), ("embedding", 5), ("forget_bias", 1.0), ("drop_rate", 0.5)],
+)
+def test_options_reach_the_network(option, value):
+    characters = torch.randint(9, (2, 7), generator=torch.Generator().manual_seed(0))
+    logits = []
+    for options in ({}, {option: value}):
+        torch.manual_seed(0)
+        network = timm.create_model("lstm_char", num_classes=9, **{"hidden": 8, "embedding": 4} | options)
+        logits.append(network(characters)[0])
+        assert logits[-1].shape == (2, 7, 9)
+    assert not torch.allclose(*logits)
+
+
+def test_the_forget_bias_is_added_to_the_forget_gates_alone():
+    for cell, place in (("peephole", 1), ("coupled", 0)):
+        torch.manual_seed(0)
+        plain = timm.create_model("lstm_char", num_classes=9, cell=cell, hidden=6)
+        torch.manual_seed(0)
+        biased = timm.create_model("lstm_char", num_classes=9, cell=cell, hidden=6, forget_bias=2.0)
+        difference = biased.cells[0].bias_ih - plain.cells[0].bias_ih
+        expected = torch.zeros_like(difference)
+        expected[place * 6 : place * 6 + 6] = 2
+        torch.testing.assert_close(difference, expected)
+
+
+def test_the_network_carries_the_state_of_every_layer():
+    torch.manual_seed(0)
+    network = timm.create_model("lstm_char", num_classes=9, cell="peephole", layers=3, hidden=6).double()
+    characters = torch.randint(9, (2, 8))
+    whole, last = network(characters)
+    first, state = network(characters[:, :3])
+    second, state = network(characters[:, 3:], state)
+    torch.testing.assert_close(torch.cat([first, second], 1), whole)
+    torch.testing.assert_close(state, last)
+    shown = network.activations(characters[:1])
+    torch.testing.assert_close(network.head(shown["h"]), whole[0])
 
 
 def test_bad_arguments_are_named():

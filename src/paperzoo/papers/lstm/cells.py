@@ -13,6 +13,7 @@ exchanged.
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -93,7 +94,7 @@ class Cell(nn.Module):
                 )
         if not len(x) or not x.shape[1]:
             return x.new_zeros(*x.shape[:2], self.hidden_size), state
-        with torch.autocast(x.device.type, enabled=False):
+        with _no_autocast(x.device.type):
             return self.sequence(x.to(self.weight_ih.dtype), state)
 
     @torch.no_grad()
@@ -113,6 +114,11 @@ class Cell(nn.Module):
 
     def _zeros(self, batch: int) -> Tensor:
         return self.weight_hh.new_zeros(batch, self.hidden_size)
+
+
+def _no_autocast(device: str) -> AbstractContextManager[Any]:
+    """Nothing where there is no autocast, as on ``meta``."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 class _LSTM(Cell):

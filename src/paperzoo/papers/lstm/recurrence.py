@@ -66,7 +66,7 @@ class _Recurrence(torch.autograd.Function):
             gates.unbind(), sigmoids, f_s, g_s, o_s, outs.unbind(), cells.unbind(), squashed.unbind(), strict=True
         )
         for t, (gate, sigmoid, f, g, o, out, cell, tanh) in enumerate(steps_of):
-            gate.addmm_(previous_h, weight)
+            torch.addmm(gate, previous_h, weight, out=gate)
             if to_seeing is not None:
                 seeing[t].addcmul_(wide_c[t], to_seeing)
             sigmoid.sigmoid_()
