@@ -20,7 +20,10 @@ TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, 
 Verdict = Literal[
     "reproduced", "direction holds (scaled down)", "not supported (scaled down)", "failed", "not attempted"
 ]
-Kind = Literal["backbone", "norm", "recipe", "loss", "detector", "segmentation", "ensemble", "search", "compression"]
+Kind = Literal[
+    "backbone", "norm", "recipe", "loss", "detector", "segmentation", "ensemble", "search", "compression",
+    "sequence", "retrieval",
+]  # fmt: skip
 
 
 Positive = Annotated[int, Field(ge=1)]
