@@ -181,7 +181,7 @@ def config_groups() -> dict[str, list[str]]:
     """Every config group in conf/ with its options; those of ``experiment`` stand in folders."""
     groups = {}
     for folder in sorted(path for path in CONF.iterdir() if path.is_dir()):
-        files = folder.rglob("*.yaml")
+        files = (file for file in folder.rglob("*.yaml") if not file.name.startswith("_"))  # _: what others build on
         groups[folder.name] = sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
     return groups
 
