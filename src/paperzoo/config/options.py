@@ -80,7 +80,7 @@ def foreign(target: str) -> tuple[Option, ...] | None:
 def beside(package: str) -> dict[str, Any]:
     """``SCHEMAS`` of the ``schema.py`` that stands beside a target; loaded by path, since packages may import torch."""
     parts = package.split(".")
-    for length in range(len(parts), 0, -1):
+    for length in range(len(parts), -1, -1):
         path = SOURCE.joinpath("paperzoo", *parts[:length], "schema.py")
         if path.is_file():
             name = ".".join(["paperzoo", *parts[:length], "schema"])
