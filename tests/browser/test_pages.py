@@ -128,7 +128,7 @@ def test_the_skip_link_skips(browser, pages):
 def test_a_command_is_copied_and_details_open_by_keys(browser, pages):
     browser.open(pages["usual"])
     browser.command("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
-    browser.run("document.querySelector('button[data-copy=arm-3]').focus()")
+    browser.run("document.querySelector('button[data-copy=variant-3]').focus()")
     browser.press(ENTER)
     browser.run("return new Promise((done) => setTimeout(done, 200))")
     assert browser.run("return document.getElementById('told').textContent") == "Copied to the clipboard"

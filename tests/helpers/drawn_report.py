@@ -1,4 +1,4 @@
-"""Reports that tests draw: arms with scores that are a function of a seed, and records to go with them."""
+"""Reports that tests draw: variants with scores that are a function of a seed, and records to go with them."""
 
 import math
 import random
@@ -7,7 +7,7 @@ from typing import Any
 
 from scipy import stats
 
-from paperzoo.reports.model import Arm, ClaimLine, Comparison, Interval, Report, Verdict
+from paperzoo.reports.model import ClaimLine, Comparison, Interval, Report, Variant, Verdict
 from paperzoo.runs.record import Cost, DataRecord, Determinism, Provenance, Record, Result, Segment
 
 HOSTILE = '<script>alert("x")</script>&$a_1$\x1b[31m'
@@ -15,7 +15,7 @@ VERDICTS: tuple[Verdict, ...] = ("better", "worse", "direction", "no difference 
 
 
 def record(name: str, seed: int, score: float, epochs: int = 5, **changes: Any) -> Record:
-    """A finished run of an arm."""
+    """A finished run of a variant."""
     rows: list[dict[str, float | int]] = [
         {"epoch": e, "val/top1": score * (1 - 0.5 / e), "train/loss": 1 / e} for e in range(1, epochs + 1)
     ]
@@ -60,8 +60,8 @@ def interval(values: list[float]) -> Interval | None:
     return Interval(mean, mean - spread, mean + spread, n, "t")
 
 
-def arm(name: str, place: int, seeds: int = 6, *, baseline: bool = False, **changes: Any) -> Arm:
-    """An arm around 85 % and half a point more for each place."""
+def variant(name: str, place: int, seeds: int = 6, *, baseline: bool = False, **changes: Any) -> Variant:
+    """A variant around 85 % and half a point more for each place."""
     draw = random.Random(place)
     scores = [85 + 0.5 * (place % 7) + draw.gauss(0, 0.4) for _ in range(seeds)]
     whole: dict[str, Any] = {
@@ -82,16 +82,16 @@ def arm(name: str, place: int, seeds: int = 6, *, baseline: bool = False, **chan
         },
         "baseline": baseline,
     }
-    return Arm(**whole | changes)
+    return Variant(**whole | changes)
 
 
-def comparison(arm: Arm, baseline: Arm, verdict: Verdict) -> Comparison:
-    """An arm against the baseline; the tests' figures are drawn, not computed."""
-    differences = [a - b for a, b in zip(arm.scores, baseline.scores, strict=False)]
+def comparison(variant: Variant, baseline: Variant, verdict: Verdict) -> Comparison:
+    """A variant against the baseline; the tests' figures are drawn, not computed."""
+    differences = [a - b for a, b in zip(variant.scores, baseline.scores, strict=False)]
     enough = len(differences) > 1
     p = 0.0123 if enough else None
     return Comparison(
-        arm=arm.name,
+        variant=variant.name,
         n=len(differences),
         difference=interval(differences),
         p=p,
@@ -105,9 +105,9 @@ def comparison(arm: Arm, baseline: Arm, verdict: Verdict) -> Comparison:
 
 
 def report(names: tuple[str, ...] = ("resnet", "resnext", "scnet"), seeds: int = 6, **changes: Any) -> Report:
-    """A report of a grid; the first arm is the baseline."""
-    arms = tuple(arm(name, place, seeds, baseline=place == 0) for place, name in enumerate(names))
-    verdicts = [VERDICTS[place % len(VERDICTS)] for place in range(len(arms))]
+    """A report of a grid; the first variant is the baseline."""
+    variants = tuple(variant(name, place, seeds, baseline=place == 0) for place, name in enumerate(names))
+    verdicts = [VERDICTS[place % len(VERDICTS)] for place in range(len(variants))]
     whole: dict[str, Any] = {
         "name": "scnet_at_equal_cost",
         "title": "SCNet at equal cost",
@@ -119,8 +119,8 @@ def report(names: tuple[str, ...] = ("resnet", "resnext", "scnet"), seeds: int =
         "unit": "%",
         "goal": "maximize",
         "swept": ("model",),
-        "arms": arms,
-        "comparisons": tuple(comparison(a, arms[0], v) for a, v in zip(arms[1:], verdicts, strict=False)),
+        "variants": variants,
+        "comparisons": tuple(comparison(a, variants[0], v) for a, v in zip(variants[1:], verdicts, strict=False)),
         "claims": (
             ClaimLine(
                 paper="scnet",
@@ -152,7 +152,7 @@ def report(names: tuple[str, ...] = ("resnet", "resnext", "scnet"), seeds: int =
 def search(trials: int = 24) -> Report:
     """A report of a search over three keys."""
     draw = random.Random(5)
-    arms = []
+    variants = []
     for place in range(trials):
         settings = {
             "optimizer.lr": 10 ** draw.uniform(-3, -0.5),
@@ -160,14 +160,20 @@ def search(trials: int = 24) -> Report:
             "norm": draw.choice(["batch", "group", "switchable"]),
         }
         name = ", ".join(f"{key}={value}" for key, value in settings.items())
-        arms.append(arm(name, place, 1, settings=settings))
+        variants.append(variant(name, place, 1, settings=settings))
     importance = {"optimizer.lr": 0.71, "norm": 0.2, "data.batch_size": 0.09}
-    swept = tuple(arms[0].settings)
+    swept = tuple(variants[0].settings)
     return replace(
-        report(), method="bayes", swept=swept, arms=tuple(arms), comparisons=(), importance=importance, claims=()
+        report(),
+        method="bayes",
+        swept=swept,
+        variants=tuple(variants),
+        comparisons=(),
+        importance=importance,
+        claims=(),
     )
 
 
 def empty() -> Report:
     """A sweep of which nothing ran."""
-    return replace(report(), arms=(), comparisons=(), claims=(), problems=("no run of this sweep is on record",))
+    return replace(report(), variants=(), comparisons=(), claims=(), problems=("no run of this sweep is on record",))

@@ -1,4 +1,4 @@
-"""From records to a report: arms, pairs, attempts, claims, and one line for whatever is wrong."""
+"""From records to a report: variants, pairs, attempts, claims, and one line for whatever is wrong."""
 
 import math
 import random
@@ -16,8 +16,8 @@ CLAIM = ClaimPair(paper="scnet", claim="imagenet", baseline="resnet", result="sc
 
 
 def scores(report, name):
-    (arm,) = [arm for arm in report.arms if arm.name == name]
-    return {run.seed: score for run, score in zip(arm.runs, arm.scores, strict=True)}
+    (variant,) = [variant for variant in report.variants if variant.name == name]
+    return {run.seed: score for run, score in zip(variant.runs, variant.scores, strict=True)}
 
 
 def test_arms_are_paired_by_seed_whatever_the_order():
@@ -25,7 +25,7 @@ def test_arms_are_paired_by_seed_whatever_the_order():
     random.Random(0).shuffle(given)
     got = analyse(given, sweep())
     assert got == analyse(records(), sweep())
-    assert [(arm.name, arm.baseline) for arm in got.arms] == [("resnet", True), ("scnet", False)]
+    assert [(variant.name, variant.baseline) for variant in got.variants] == [("resnet", True), ("scnet", False)]
     assert scores(got, "scnet") == {r.seed: 100 * r.metrics["test/top1"] for r in records(("scnet",))}
     (line,) = got.comparisons
     expected = statistics.compare("scnet", scores(got, "scnet"), scores(got, "resnet"), "maximize")
@@ -39,25 +39,27 @@ def test_the_description_chooses_the_baseline_and_says_what_is_asked():
     said = Description(title="T", question="Q?", baseline="scnet", scale=["small"])
     got = analyse(records(), sweep(), said)
     assert (got.title, got.question, got.scale) == ("T", "Q?", ("small",))
-    assert [(line.arm, line.verdict) for line in got.comparisons] == [("resnet", "worse")]
-    with pytest.raises(UserError, match=r"report.yaml: baseline: there is no arm scnt, there are resnet, scnet. Did"):
+    assert [(line.variant, line.verdict) for line in got.comparisons] == [("resnet", "worse")]
+    with pytest.raises(
+        UserError, match=r"report.yaml: baseline: there is no variant scnt, there are resnet, scnet. Did"
+    ):
         analyse(records(), sweep(), Description(baseline="scnt"))
 
 
 def test_a_metric_to_be_minimised():
     got = analyse(records(), sweep(metric={"name": "test/loss", "goal": "minimize"}))
-    assert (got.unit, got.arms[0].score.mean) == ("", 0.5)
+    assert (got.unit, got.variants[0].score.mean) == ("", 0.5)
     assert got.comparisons[0].verdict == "no difference seen"
 
 
 def test_costs_and_facts():
     got = analyse(records(), sweep())
-    cost = got.arms[1].cost
+    cost = got.variants[1].cost
     assert cost["parameters"].mean == 127_578
     assert cost["peak_memory_mib"].mean == 900
     assert got.facts["runs"] == "12 finished"
     assert got.facts["versions"] == "python 3.11.2, torch 2.14.1"
-    assert got.arms[1].command == "python src/train.py model=scnet seed=0 trainer.max_epochs=2"
+    assert got.variants[1].command == "python src/train.py model=scnet seed=0 trainer.max_epochs=2"
 
 
 def test_attempts_of_an_identity_are_one_run():
@@ -65,7 +67,7 @@ def test_attempts_of_an_identity_are_one_run():
     failed = record("scnet", 0, attempt=3, status="failed")
     got = analyse([*records(), again, failed], sweep())
     assert scores(got, "scnet")[0] == 50
-    assert got.arms[1].counts == {"finished": 6}
+    assert got.variants[1].counts == {"finished": 6}
     assert got.problems == ()
 
 
@@ -78,11 +80,11 @@ def test_two_runs_of_a_seed_are_explained_and_the_latest_counts():
     assert line.endswith("the latest counts")
 
 
-def test_a_run_of_no_arm_is_left_out_with_a_line():
+def test_a_run_of_no_variant_is_left_out_with_a_line():
     strangers = [record("res2net"), record("scnet", seed=9), record("scnet", epochs=3)]
     got = analyse([*records(), *strangers], sweep())
     (line,) = got.problems
-    assert line.startswith("3 runs of no arm left out: ")
+    assert line.startswith("3 runs of no variant left out: ")
     assert got.comparisons == analyse(records(), sweep()).comparisons
 
 
@@ -100,7 +102,7 @@ def test_a_run_without_a_score_is_one_line_and_the_rest_stands(bad, line):
     assert got.problems == (line % bad.id,)
     assert scores(got, "scnet").keys() == {0, 1, 2, 4, 5}
     assert got.comparisons[0].n == 5
-    assert sum(got.arms[1].counts.values()) == 6
+    assert sum(got.variants[1].counts.values()) == 6
 
 
 def test_what_is_not_run_yet_is_named():
@@ -110,10 +112,10 @@ def test_what_is_not_run_yet_is_named():
     assert got.comparisons[0].verdict == "direction"
 
 
-def test_an_arm_with_one_seed():
+def test_a_variant_with_one_seed():
     got = analyse([*records(("resnet",)), record("scnet", 2)], sweep())
     assert "scnet: one seed has a result, so that there is no interval" in got.problems
-    assert got.arms[1].score.low is None
+    assert got.variants[1].score.low is None
     assert got.comparisons[0].verdict == "too few seeds"
     assert "too few seeds to say (1 pair)" in got.answer
 
@@ -161,9 +163,9 @@ def test_groups_options_and_experiments_tell_arms():
         for norm in ("paper", "group") for experiment in ("a/x", "b/y") for lr in (0.1, 0.2)
     ]  # fmt: skip
     got = analyse(given, sweep(parameters=words))
-    assert [len(arm.runs) for arm in got.arms] == [1] * 8
-    assert got.arms[5].name == "norm=group, experiment=a/x, optimizer.lr=0.2"
-    run = got.arms[5].runs[0]
+    assert [len(variant.runs) for variant in got.variants] == [1] * 8
+    assert got.variants[5].name == "norm=group, experiment=a/x, optimizer.lr=0.2"
+    run = got.variants[5].runs[0]
     assert (run.config["norm"]["name"], run.config["optimizer"]["lr"], run.command[2]) == (
         "group",
         0.2,
@@ -214,14 +216,14 @@ def searched(count=24):
 
 
 @pytest.mark.parametrize("method", ["random", "bayes"])
-def test_a_search_has_an_arm_a_run_importance_and_no_comparison(method):
+def test_a_search_has_a_variant_a_run_importance_and_no_comparison(method):
     got = analyse(searched(), sweep(method))
     assert got == analyse(searched()[::-1], sweep(method))
-    assert len({arm.name for arm in got.arms}) == 24
+    assert len({variant.name for variant in got.variants}) == 24
     assert got.comparisons == ()
     assert sum(got.importance.values()) == pytest.approx(1)
     assert max(got.importance, key=got.importance.get) == "optimizer.lr"
-    best = max(got.arms, key=lambda arm: arm.scores[0])
+    best = max(got.variants, key=lambda variant: variant.scores[0])
     assert f"with {best.name} (one seed). optimizer.lr mattered most" in got.answer
     assert f"optimizer.lr={best.settings['optimizer.lr']!r}" in best.command
 
@@ -229,7 +231,7 @@ def test_a_search_has_an_arm_a_run_importance_and_no_comparison(method):
 def test_a_searchs_unfinished_runs_are_counted():
     cut = searched(3)[0].model_copy(update={"status": "interrupted"})
     got = analyse([cut, *searched(3)[1:]], sweep("random"))
-    assert len(got.arms) == 2
+    assert len(got.variants) == 2
     assert got.facts["runs"] == "2 finished, 1 interrupted"
     assert got.problems == (f"run {cut.id}: interrupted in epoch 3 ({cut.id})",)
 

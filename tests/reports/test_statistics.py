@@ -20,8 +20,8 @@ def drawn(n, mean=0.3, seed=0):
     return np.random.default_rng(seed).normal(mean, 1, n)
 
 
-def against(arm, baseline, goal="maximize"):
-    return statistics.compare("arm", of_seeds(arm), of_seeds(baseline), goal)
+def against(variant, baseline, goal="maximize"):
+    return statistics.compare("variant", of_seeds(variant), of_seeds(baseline), goal)
 
 
 def test_the_interval_of_few_values_is_students():
@@ -58,18 +58,18 @@ def test_one_value_and_none():
 
 
 def test_a_comparison_is_paired_by_seed():
-    arm, baseline = {0: 1.0, 1: 2.0, 3: 5.0, 9: 0.0}, {3: 4.0, 1: 2.5, 0: 0.0, 7: 8.0}
-    got = statistics.compare("arm", arm, baseline, "maximize")
+    variant, baseline = {0: 1.0, 1: 2.0, 3: 5.0, 9: 0.0}, {3: 4.0, 1: 2.5, 0: 0.0, 7: 8.0}
+    got = statistics.compare("variant", variant, baseline, "maximize")
     assert got.n == 3
     assert got.difference.mean == pytest.approx(np.mean([1.0, -0.5, 1.0]))
     assert got.p == pytest.approx(stats.ttest_rel([1.0, 2.0, 5.0], [0.0, 2.5, 4.0]).pvalue)
 
 
 def test_against_scipy():
-    arm, baseline = drawn(12, 0.5), drawn(12, 0, seed=1)
-    got = against(arm, baseline)
-    d = arm - baseline
-    assert got.p == pytest.approx(stats.ttest_rel(arm, baseline).pvalue)
+    variant, baseline = drawn(12, 0.5), drawn(12, 0, seed=1)
+    got = against(variant, baseline)
+    d = variant - baseline
+    assert got.p == pytest.approx(stats.ttest_rel(variant, baseline).pvalue)
     exact = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf)
     assert got.p_sign_flip == pytest.approx(exact.pvalue)
     assert got.effect_size == pytest.approx(d.mean() / d.std(ddof=1))
@@ -105,12 +105,12 @@ def test_the_detectable_difference_has_power_80(n):
     assert power == pytest.approx(0.8, abs=1e-3)
 
 
-@pytest.mark.parametrize(("n", "arms"), [(3, 4), (6, 2), (6, 11), (12, 39)])
-def test_the_detectable_difference_of_several_arms_passes_holms_first_step(n, arms):
+@pytest.mark.parametrize(("n", "variants"), [(3, 4), (6, 2), (6, 11), (12, 39)])
+def test_the_detectable_difference_of_several_arms_passes_holms_first_step(n, variants):
     d = drawn(n)
-    lines = [statistics.compare("arm", of_seeds(d), of_seeds([0.0] * n), "maximize")] * arms
+    lines = [statistics.compare("variant", of_seeds(d), of_seeds([0.0] * n), "maximize")] * variants
     effect = statistics.holm(lines, "maximize")[0].detectable / d.std(ddof=1)
-    critical, shift = stats.t.ppf(1 - 0.025 / arms, n - 1), effect * math.sqrt(n)
+    critical, shift = stats.t.ppf(1 - 0.025 / variants, n - 1), effect * math.sqrt(n)
     assert stats.nct.sf(critical, n - 1, shift) == pytest.approx(0.8, abs=2e-3)
 
 
@@ -169,5 +169,5 @@ def test_one_pair_and_none():
     one = against([0.5], [0.4])
     assert (one.p, one.p_sign_flip, one.effect_size, one.detectable, one.probability) == (None, 1.0, None, None, None)
     assert statistics.detectable(np.array([0.0, 2.0])) is None  # two pairs
-    none = statistics.compare("arm", {0: 1.0}, {1: 1.0}, "maximize")
+    none = statistics.compare("variant", {0: 1.0}, {1: 1.0}, "maximize")
     assert (none.n, none.difference, none.p_sign_flip) == (0, None, None)

@@ -12,8 +12,8 @@ import yaml
 from synthetic import record, records, sweep
 
 from paperzoo.errors import UserError
-from paperzoo.reports import reproduction, sources, write
-from paperzoo.reports.sources import Found
+from paperzoo.reports import record_sources, rederive, write
+from paperzoo.reports.record_sources import Found
 from paperzoo.runs.publishing import published
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,9 +57,9 @@ def test_every_form_says_the_same(report):
         assert shown in text
         assert "resnet/a/1: damaged" in text.replace("\\", "")
     rows = list(csv.DictReader((report / "runs.csv").open()))
-    assert [row["run"] for row in rows] == [entry.id for arm in got.arms for entry in arm.runs]
+    assert [row["run"] for row in rows] == [entry.id for variant in got.variants for entry in variant.runs]
     scores = [100 * float(row["test/top1"]) for row in rows]
-    assert scores == [score for arm in got.arms for score in arm.scores]
+    assert scores == [score for variant in got.variants for score in variant.scores]
 
 
 def test_names_are_no_markup(report):
@@ -70,7 +70,7 @@ def test_names_are_no_markup(report):
 
 
 def test_the_same_records_in_another_order_give_the_same_bytes(report, tmp_path, capsys):
-    assert reproduction.reproduce(str(report)) == 0
+    assert rederive.reproduce(str(report)) == 0
     assert capsys.readouterr().out.endswith("files re-derived byte by byte\n")
     again = made(tmp_path, Found([published(entry) for entry in records()[::-1]], ["resnet/a/1: damaged"]))
     assert (again / "runs.jsonl").read_bytes() == (report / "runs.jsonl").read_bytes()
@@ -80,13 +80,13 @@ def test_the_same_records_in_another_order_give_the_same_bytes(report, tmp_path,
     (lambda folder: _replace(folder / "report.md", "n = 6", "n = 7"), r"report.md, line 5: .*n = 7.* is there, .*"),
     (lambda folder: (folder / "runs.csv").unlink(), r"runs.csv is missing"),
     (lambda folder: (folder / "old.svg").write_text(""), r"old.svg follows from no record"),
-    (lambda folder: (folder / "arms.png").write_bytes(b"PNG"), r"arms.png differs"),
+    (lambda folder: (folder / "variants.png").write_bytes(b"PNG"), r"variants.png differs"),
 ])  # fmt: skip
 def test_the_first_difference_is_named(change, line, report, tmp_path):
     folder = tmp_path / "x"
     shutil.copytree(report, folder)
     change(folder)
-    (found,) = reproduction._differences(folder, report)
+    (found,) = rederive._differences(folder, report)
     assert re.search(line, found)
 
 
@@ -94,10 +94,10 @@ def test_other_records_give_another_report(report, tmp_path, capsys):
     folder = tmp_path / "x"
     shutil.copytree(report, folder)
     _replace(folder / "runs.jsonl", '"test/loss":0.5', '"test/loss":0.6')
-    assert reproduction.reproduce(str(folder)) == 1
+    assert rederive.reproduce(str(folder)) == 1
     assert re.match(r"NOT re-derived: .*runs.csv, line 2: .* is there, .* is derived", capsys.readouterr().out)
     _replace(folder / "runs.jsonl", '"test/top1":0.8', '"test/top1":0.7')  # moves every figure, too
-    assert reproduction.reproduce(str(folder)) == 1
+    assert rederive.reproduce(str(folder)) == 1
     assert "runs.csv, line 2: " in capsys.readouterr().out
 
 
@@ -108,10 +108,10 @@ def _replace(path: Path, old: str, new: str) -> None:
 
 
 def test_all_reports_and_their_index(report, capsys):
-    assert reproduction.reproduce(str(report.parent)) == 0
+    assert rederive.reproduce(str(report.parent)) == 0
     assert "index.html: re-derived byte by byte" in capsys.readouterr().out
     (report.parent / "index.html").write_text("old")
-    assert reproduction.reproduce(str(report.parent)) == 1
+    assert rederive.reproduce(str(report.parent)) == 1
 
 
 def test_an_empty_sweep_makes_a_report(tmp_path):
@@ -144,7 +144,7 @@ def test_the_verbs(tmp_path):
     assert (tmp_path / "reports" / "index.html").is_file()
     got = verb("reproduce.py", "reports/x", "row=scnt", cwd=tmp_path)
     assert (got.returncode, got.stderr) == (
-        2, "error: row=scnt: there is no such arm, there are resnet, scnet. Did you mean scnet?\n")  # fmt: skip
+        2, "error: row=scnt: there is no such variant, there are resnet, scnet. Did you mean scnet?\n")  # fmt: skip
 
 
 def make(root: Path, source: str = "local") -> write.Written:
@@ -184,7 +184,7 @@ def test_a_sweep_may_not_be_called_as_the_description(tmp_path):
         write.make(str(tmp_path / "report.yaml"), source="local", runs_dir="runs", out=str(tmp_path))
 
 
-def test_an_arm_is_run_again_from_the_reports_records(report, monkeypatch, capsys):
+def test_a_variant_is_run_again_from_the_reports_records(report, monkeypatch, capsys):
     ran = []
 
     def again(entry, paths, tolerance):
@@ -193,13 +193,13 @@ def test_an_arm_is_run_again_from_the_reports_records(report, monkeypatch, capsy
 
     monkeypatch.setattr("paperzoo.reproduction.again", again)
     options = {"runs_dir": "r", "data_dir": "d", "tolerance": 0.1}
-    assert reproduction.rerun(str(report), "scnet", None, **options) == 1
+    assert rederive.rerun(str(report), "scnet", None, **options) == 1
     assert ran == [(entry.id, "r", 0.1) for entry in records(("scnet",))]
-    assert reproduction.rerun(str(report), "scnet", 3, **options) == 0
+    assert rederive.rerun(str(report), "scnet", 3, **options) == 0
     with pytest.raises(UserError, match=r"seed=9: scnet has no such run in the report; its seeds: 0, 1, 2, 3, 4, 5"):
-        reproduction.rerun(str(report), "scnet", 9, **options)
+        rederive.rerun(str(report), "scnet", 9, **options)
 
 
 def test_the_inputs_come_back(report):
-    assert [entry.id for entry in sources.lines(report / "runs.jsonl").records] == sorted(
+    assert [entry.id for entry in record_sources.lines(report / "runs.jsonl").records] == sorted(
         (entry.id for entry in records()), key={e.id: (e.started, e.id) for e in records()}.get)  # fmt: skip

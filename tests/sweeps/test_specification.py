@@ -41,7 +41,7 @@ def test_a_grid_is_all_combinations_the_last_parameter_fastest(tmp_path: Path) -
         ("resnet", 0), ("resnet", 1), ("scnet", 0), ("scnet", 1),
     ]  # fmt: skip
     assert sweep.varying == ["model"]
-    assert sweep.arm(sweep.cells()[2]) == {"model": "scnet"}
+    assert sweep.variant(sweep.cells()[2]) == {"model": "scnet"}
     assert len(read(write(tmp_path, run_cap=3)).cells()) == 3
 
 

@@ -25,25 +25,25 @@ class Interval:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against the baseline, paired by seed. Differences are arm minus baseline, in the metric's unit."""
+    """A variant against the baseline, paired by seed. Differences are variant minus baseline, in the metric's unit."""
 
-    arm: str
+    variant: str
     n: int  # pairs
     difference: Interval | None  # None without a pair
     p: float | None  # paired t-test, two-sided
-    p_holm: float | None  # adjusted over the report's arms
+    p_holm: float | None  # adjusted over the report's variants
     p_sign_flip: float | None  # exact, two-sided
     effect_size: float | None  # Cohen's d of the differences (d_z)
     detectable: float | None  # smallest true difference found with power .8 at alpha .05 (Holm's first step), this n
-    probability: float | None  # P(arm beats baseline), on a new seed
+    probability: float | None  # P(variant beats baseline), on a new seed
     verdict: Verdict
 
 
 @dataclass(frozen=True)
-class Arm:
+class Variant:
     """The runs that differ in nothing but the seed."""
 
-    name: str  # what tells it from the other arms, "scnet" or "model=scnet, norm=group"
+    name: str  # what tells it from the other variants, "scnet" or "model=scnet, norm=group"
     settings: dict[str, Any]  # of the swept keys, seed apart
     command: str  # runs it with one seed, "python src/train.py model=scnet ... seed=0"
     runs: tuple[Record, ...]  # finished, with the metric, one a seed, in the order of seeds
@@ -67,7 +67,7 @@ class ClaimLine:
     verdict: str  # one of cards.Verdict
     what: str = ""  # scnet less resnet, points of test/top1
     difference: Interval | None = None
-    runs: tuple[str, ...] = ()  # ids, of both arms
+    runs: tuple[str, ...] = ()  # ids, of both variants
     scale: str = ""  # 5,000 images of fashion_mnist, 8 epochs
 
 
@@ -83,12 +83,12 @@ class Report:
     metric: str  # test/top1
     unit: str  # "%", or ""
     goal: Literal["minimize", "maximize"]
-    swept: tuple[str, ...]  # keys that differ between arms; in a search, the searched keys
-    arms: tuple[Arm, ...]  # in the sweep's order
-    comparisons: tuple[Comparison, ...]  # every arm apart from the baseline; empty for searches
+    swept: tuple[str, ...]  # keys that differ between variants; in a search, the searched keys
+    variants: tuple[Variant, ...]  # in the sweep's order
+    comparisons: tuple[Comparison, ...]  # every variant apart from the baseline; empty for searches
     importance: dict[str, float] = field(default_factory=dict)  # of the searched keys, sums to 1
     claims: tuple[ClaimLine, ...] = ()
     scale: tuple[str, ...] = ()  # what this scale can and cannot show
-    problems: tuple[str, ...] = ()  # one clear line each: failed runs, unreadable records, arms without a pair
+    problems: tuple[str, ...] = ()  # one clear line each: failed runs, unreadable records, variants without a pair
     facts: dict[str, str] = field(default_factory=dict)  # data, versions, machine, code, wall time, in words
     commands: dict[str, str] = field(default_factory=dict)  # what it does: the command that does it

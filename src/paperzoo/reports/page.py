@@ -46,21 +46,25 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
     Returns:
         ``<folder>/index.html``.
     """
-    baseline = next((arm for arm in report.arms if arm.baseline), None)
+    baseline = next((variant for variant in report.variants if variant.baseline), None)
     text = _render(
         "report.html.j2",
         "copy.js",
         report=report,
-        arms=report.arms if report.method == "grid" else best_first(report, report.arms),
+        variants=report.variants if report.method == "grid" else best_first(report, report.variants),
         baseline=baseline,
         metric=f"{report.metric} ({report.unit})" if report.unit else report.metric,
-        lines={line.arm: line for line in report.comparisons},
+        lines={line.variant: line for line in report.comparisons},
         extent=_extent(report),
         papers=list(dict.fromkeys(line.paper for line in report.claims)),
         drawings=draw(report) if drawings is None else drawings,
-        runs=[(arm, run, score) for arm in report.arms for run, score in zip(arm.runs, arm.scores, strict=False)],
+        runs=[
+            (variant, run, score)
+            for variant in report.variants
+            for run, score in zip(variant.runs, variant.scores, strict=False)
+        ],
         most=MOST,
-        long=any(len(arm.name) > LONG for arm in report.arms),
+        long=any(len(variant.name) > LONG for variant in report.variants),
         costs=COSTS,
     )
     folder.mkdir(parents=True, exist_ok=True)
@@ -172,9 +176,9 @@ def _printable(value: Any) -> Any:
 
 
 def _extent(report: Report) -> str:
-    runs = sum(len(arm.runs) for arm in report.arms)
-    seeds = sorted({len(arm.scores) for arm in report.arms})
-    words = [_many(len(report.arms), "arm"), _many(runs, "finished run")]
+    runs = sum(len(variant.runs) for variant in report.variants)
+    seeds = sorted({len(variant.scores) for variant in report.variants})
+    words = [_many(len(report.variants), "variant"), _many(runs, "finished run")]
     if seeds:
         words.append((f"{seeds[0]} to " if len(seeds) > 1 else "") + _many(seeds[-1], "seed") + " each")
     return ", ".join(words)

@@ -1,7 +1,7 @@
 """``python src/report.py``: write a report, say what it says, and publish it."""
 
 from paperzoo.errors import UserError
-from paperzoo.reports import publishing
+from paperzoo.reports import wandb_report
 from paperzoo.reports.write import make
 
 
@@ -24,11 +24,11 @@ def run(
     if publish not in (None, "wandb"):
         raise UserError(f"publish={publish}: must be wandb")
     if publish:
-        publishing.check(project)
+        wandb_report.check(project)
     written = make(path, source=source, runs_dir=runs_dir, out=out, storage=storage, wandb_sweep=sweep)
     print(written.report.answer)
     for line in written.report.problems:
         print(f"note: {line}")
     print(f"{len(written.files)} files in {written.files[-1].parent}; open {written.files[-1]}")
     if publish:
-        print(publishing.publish(written.report, str(project)))
+        print(wandb_report.publish(written.report, str(project)))

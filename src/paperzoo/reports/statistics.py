@@ -59,18 +59,18 @@ def _by_bootstrap(x: np.ndarray) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def paired(arm: Mapping[int, float], baseline: Mapping[int, float]) -> np.ndarray:
-    """Arm minus baseline for each seed that both have, (pairs,), in the order of seeds."""
-    return np.array([arm[seed] - baseline[seed] for seed in sorted(arm.keys() & baseline.keys())], float)
+def paired(variant: Mapping[int, float], baseline: Mapping[int, float]) -> np.ndarray:
+    """Variant minus baseline for each seed that both have, (pairs,), in the order of seeds."""
+    return np.array([variant[seed] - baseline[seed] for seed in sorted(variant.keys() & baseline.keys())], float)
 
 
-def compare(name: str, arm: Mapping[int, float], baseline: Mapping[int, float], goal: Goal) -> Comparison:
-    """One arm against the baseline, paired by seed; its verdict is that of the only comparison of a report."""
-    differences = paired(arm, baseline)
+def compare(name: str, variant: Mapping[int, float], baseline: Mapping[int, float], goal: Goal) -> Comparison:
+    """One variant against the baseline, paired by seed; its verdict is that of the only comparison of a report."""
+    differences = paired(variant, baseline)
     n = len(differences)
     p = t_test(differences)
     comparison = Comparison(
-        arm=name,
+        variant=name,
         n=n,
         difference=interval(differences),
         p=p,
@@ -177,7 +177,7 @@ def _detectable_effect(n: int, tests: int) -> float:
 
 
 def probability(differences: np.ndarray, goal: Goal) -> float | None:
-    """P(arm beats baseline) on a seed not yet seen: Student's predictive distribution of one more difference."""
+    """P(variant beats baseline) on a seed not yet seen: Student's predictive distribution of one more difference."""
     n = len(differences)
     if n < 2:
         return None
@@ -202,5 +202,5 @@ def verdict(comparison: Comparison, goal: Goal) -> Verdict:
 
 
 def is_gain(difference: float, goal: Goal) -> bool:
-    """Whether a difference (arm minus baseline) goes where the metric should."""
+    """Whether a difference (variant minus baseline) goes where the metric should."""
     return difference > 0 if goal == "maximize" else difference < 0

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.errors import UserError
-from paperzoo.reports import description, measured, sources
+from paperzoo.reports import description, measured, record_sources
 from paperzoo.reports.analysis import analyse
 from paperzoo.reports.figures import draw, write_figures
 from paperzoo.reports.markdown import write_markdown
 from paperzoo.reports.model import Report
 from paperzoo.reports.page import write_index, write_page
-from paperzoo.reports.sources import PROBLEMS, RECORDS, Found
-from paperzoo.reports.table import write_table
+from paperzoo.reports.record_sources import PROBLEMS, RECORDS, Found
+from paperzoo.reports.runs_csv import write_table
 from paperzoo.runs.record import write_atomically
 from paperzoo.sweeps.specification import read
 
@@ -64,7 +64,7 @@ def make(
     if folder / f"{name}.yaml" == folder / description.FILE:
         raise UserError(f"{path}: a report's own description is called {description.FILE}; give the sweep another name")
     description.read(folder / description.FILE)  # a mistake in it is found before anything is written
-    found = sources.find(source, sweep, name, runs_dir=runs_dir, storage=storage, wandb_sweep=wandb_sweep)
+    found = record_sources.find(source, sweep, name, runs_dir=runs_dir, storage=storage, wandb_sweep=wandb_sweep)
     if not found.records and _has_records(folder):
         raise UserError(
             f"source={source}: holds no run of {name}, so that the report in {folder} stays; "
@@ -105,7 +105,7 @@ def _put(new: Path, folder: Path) -> None:
 def save(found: Found, sweep: Path, folder: Path) -> None:
     """Write what a report is derived from."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / RECORDS, "".join(sources.written(found.records)).encode())
+    write_atomically(folder / RECORDS, "".join(record_sources.written(found.records)).encode())
     write_atomically(folder / f"{folder.name}.yaml", sweep.read_bytes())
     problems = folder / PROBLEMS
     if found.problems:
@@ -137,7 +137,7 @@ def load(folder: Path) -> Report:
     """
     name = folder.resolve().name
     sweep = read(folder / f"{name}.yaml")
-    found = sources.of_report(folder)
+    found = record_sources.of_report(folder)
     said = description.read(folder / description.FILE)
     return analyse(found.records, sweep, said, name=name, problems=found.problems)
 

@@ -8,8 +8,8 @@ from typing import Any
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.sweeps import lint
 from paperzoo.sweeps.agents import Agents
+from paperzoo.sweeps.progress import SweepTable
 from paperzoo.sweeps.storage import Plan
-from paperzoo.sweeps.table import SweepTable
 
 
 def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failures: int, retry_failed: bool) -> int:

@@ -79,7 +79,7 @@ def _panels(report: Report, blocks: Any) -> list[Any]:
 
 def _filter(report: Report) -> str:
     """The report's runs alone; a run's name on W&B is its id."""
-    ids = [repr(run.id) for arm in report.arms for run in arm.runs]
+    ids = [repr(run.id) for variant in report.variants for run in variant.runs]
     return f"Name in [{', '.join(ids)}]" if ids else ""
 
 
