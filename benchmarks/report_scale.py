@@ -2,8 +2,8 @@
 
     python benchmarks/report_scale.py [runs ...]
 
-The records are copies of a drawn one that differ in variant, seed and results: ten variants with equally many seeds, 12 epochs
-each. Each size is measured in a process of its own, from the records on disk to the written folder.
+The records are copies of a drawn one that differ in variant, seed and results: ten variants with equally many seeds,
+12 epochs each. Each size is measured in a process of its own, from the records on disk to the written folder.
 """
 
 import json

@@ -7,7 +7,7 @@ import difflib
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,9 +17,19 @@ from paperzoo.errors import UserError
 PAPERS = Path(__file__).resolve().parent / "papers"
 REPORTS = PAPERS.parents[2] / "reports"  # the published ones, which fill ``measured``
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": list}
+# What a report found about a claim, best first. ``not supported`` and ``failed`` need evidence of absence: an interval
+# that excludes the smallest effect worth finding. ``undecided`` is everything that the seeds could not decide; without
+# "(scaled down)" it is about the paper's own experiment, as ``reproduced`` and ``failed`` are.
 Verdict = Literal[
-    "reproduced", "direction holds (scaled down)", "not supported (scaled down)", "failed", "not attempted"
+    "reproduced",
+    "direction holds (scaled down)",
+    "undecided",
+    "undecided (scaled down)",
+    "not supported (scaled down)",
+    "failed",
+    "not attempted",
 ]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Kind = Literal["backbone", "norm", "recipe", "loss", "detector", "segmentation", "ensemble", "search", "compression"]
 
 
@@ -146,7 +156,8 @@ class Measured(Part):
     runs: Annotated[list[Text], Field(min_length=1)]
     n: Positive
     mean: float
-    interval: Annotated[tuple[float, float], Field(strict=False)]
+    interval: Annotated[tuple[float, float], Field(strict=False)]  # adjusted over the report's variants
+    worth: Annotated[float, Field(gt=0)] | None = None  # the smallest effect worth finding, as the report states it
     scale: Text
     verdict: Verdict
 
@@ -154,6 +165,12 @@ class Measured(Part):
     def _around_the_mean(self) -> Self:
         low, high = self.interval
         return _demand(self, low <= self.mean <= high, "the interval must hold the mean")
+
+    @property
+    def strength(self) -> tuple[bool, int, float]:
+        """How much a measurement weighs: the paper's own scale first, then the number of pairs, then the interval."""
+        low, high = self.interval
+        return "(scaled down)" not in self.verdict, self.n, low - high
 
 
 class Card(Part):
@@ -169,7 +186,7 @@ class Card(Part):
     adds: Text  # in two sentences
     builds_on: list[Text] = []  # slugs of the papers whose code its own imports
     tasks: Annotated[list[Text], Field(min_length=1)] = ["classification"]  # what its module can be trained on
-    networks: Annotated[list[Network], Field(min_length=1)]
+    networks: list[Network] = []  # a loss or a recipe has none of its own
     options: list[Option] = []
     claims: Annotated[list[Claim], Field(min_length=1)]
     deviations: list[Deviation] = []
@@ -205,13 +222,26 @@ class Card(Part):
         return list(dict.fromkeys(network.name for network in self.networks))
 
     def verdicts(self, claim: str) -> list[Measured]:
-        """What was measured of a claim."""
-        return [entry for entry in self.measured if entry.claim == claim]
+        """What was measured of a claim, the strongest report first."""
+        entries = [entry for entry in self.measured if entry.claim == claim]
+        return sorted(entries, key=lambda entry: entry.strength, reverse=True)
+
+    def status_of(self, claim: str) -> Verdict:
+        """The one status of a claim: the verdict of the strongest report."""
+        entries = self.verdicts(claim)
+        return entries[0].verdict if entries else "not attempted"
+
+    @property
+    def statuses(self) -> dict[Verdict, int]:
+        """How many claims have which status, the best first."""
+        found = [self.status_of(claim.id) for claim in self.claims]
+        return {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
 
     @property
     def status(self) -> str:
-        """The verdicts that reports reached, or that none was."""
-        return ", ".join(dict.fromkeys(entry.verdict for entry in self.measured)) or "not attempted"
+        """The statuses of all claims in words: ``1 direction holds (scaled down), 2 not attempted``."""
+        counts = self.statuses
+        return next(iter(counts)) if len(self.claims) == 1 else ", ".join(f"{n} {word}" for word, n in counts.items())
 
     def network(self, name: str) -> Network | None:
         """The first entry of a name."""

@@ -11,7 +11,7 @@ from paperzoo.reports.model import ClaimLine, Comparison, Interval, Report, Vari
 from paperzoo.runs.record import Cost, DataRecord, Determinism, Provenance, Record, Result, Segment
 
 HOSTILE = '<script>alert("x")</script>&$a_1$\x1b[31m'
-VERDICTS: tuple[Verdict, ...] = ("better", "worse", "direction", "no difference seen", "too few seeds")
+VERDICTS: tuple[Verdict, ...] = ("better", "worse", "looks better", "no difference", "undecided")
 
 
 def record(name: str, seed: int, score: float, epochs: int = 5, **changes: Any) -> Record:
@@ -77,7 +77,7 @@ def variant(name: str, place: int, seeds: int = 6, *, baseline: bool = False, **
             "parameters": Interval(1e5 + 2e3 * place, None, None, seeds, "none"),
             "macs": Interval(1.5e7 + 1e6 * place, None, None, seeds, "none"),
             "seconds": Interval(60 + 9 * place, 58 + 9 * place, 62 + 9 * place, seeds, "t"),
-            "images_per_second": Interval(900 - 30 * place, None, None, seeds, "none"),
+            "units_per_second": Interval(900 - 30 * place, None, None, seeds, "none"),
             "peak_memory_mib": Interval(512 + place, None, None, seeds, "none"),
         },
         "baseline": baseline,
@@ -100,7 +100,7 @@ def comparison(variant: Variant, baseline: Variant, verdict: Verdict) -> Compari
         effect_size=1.5 if enough else None,
         detectable=0.61 if enough else None,
         probability=0.93 if enough else None,
-        verdict=verdict if enough else "too few seeds",
+        verdict=verdict if enough else "undecided",
     )
 
 
@@ -112,12 +112,14 @@ def report(names: tuple[str, ...] = ("resnet", "resnext", "scnet"), seeds: int =
         "name": "scnet_at_equal_cost",
         "title": "SCNet at equal cost",
         "question": "At equal parameters, does self-calibration beat plain and grouped convolutions?",
-        "answer": "scnet is better than resnet by 1.02 percentage points (0.71 to 1.33, n = 6); no difference of "
-        "resnext to resnet was seen.",
+        "answer": "scnet is better than resnet by 1.02 percentage points (0.71 to 1.33). Undecided: with 6 seeds, "
+        "resnext lies between 0.20 points worse and 0.41 points better than resnet.",
         "method": "grid",
         "metric": "test/top1",
         "unit": "%",
         "goal": "maximize",
+        "worth": 0.5,
+        "made_by": "python src/report.py sweeps/scnet_at_equal_cost.yaml",
         "swept": ("model",),
         "variants": variants,
         "comparisons": tuple(comparison(a, variants[0], v) for a, v in zip(variants[1:], verdicts, strict=False)),
@@ -143,7 +145,7 @@ def report(names: tuple[str, ...] = ("resnet", "resnext", "scnet"), seeds: int =
         },
         "commands": {
             "run the sweep": "python src/sweep.py sweeps/scnet_at_equal_cost.yaml agents=2",
-            "write the report anew": "python src/reproduce.py reports/scnet_at_equal_cost",
+            "write the report again": "python src/reproduce.py reports/scnet_at_equal_cost",
         },
     }
     return Report(**whole | changes)

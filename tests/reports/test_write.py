@@ -77,7 +77,7 @@ def test_the_same_records_in_another_order_give_the_same_bytes(report, tmp_path,
 
 
 @pytest.mark.parametrize(("change", "line"), [
-    (lambda folder: _replace(folder / "report.md", "n = 6", "n = 7"), r"report.md, line 5: .*n = 7.* is there, .*"),
+    (lambda folder: _replace(folder / "report.md", "is better", "is worse"), r"report.md, line 5: .*is worse.* is there"),
     (lambda folder: (folder / "runs.csv").unlink(), r"runs.csv is missing"),
     (lambda folder: (folder / "old.svg").write_text(""), r"old.svg follows from no record"),
     (lambda folder: (folder / "variants.png").write_bytes(b"PNG"), r"variants.png differs"),
@@ -154,12 +154,17 @@ def make(root: Path, source: str = "local") -> write.Written:
 def test_a_report_is_written_anew_from_its_own_records_and_stays_where_no_run_is_found(report, tmp_path):
     folder = made(tmp_path, Found([published(e) for e in records()], ["resnet/a/1: damaged"]))
     shutil.copyfile(report / "report.yaml", folder / "report.yaml")
-    with pytest.raises(UserError, match=r"^source=local: holds no run of x, so that the report in .*x stays; source="):
+    with pytest.raises(
+        UserError, match=r"^source=local: holds no run of x, so the report in .*x stays as it is; source="
+    ):
         make(tmp_path)
     (folder / "old.svg").write_text("")
     make(tmp_path, str(folder))
-    files = {path.name: path.read_bytes() for path in report.iterdir()}
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+    moved = ("places.json", "report.md", "index.html")  # with the commands of where it stands now
+    files = {path.name: path.read_bytes() for path in report.iterdir() if path.name not in moved}
+    there = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert {name: content for name, content in there.items() if name not in moved} == files
+    assert "old.svg" not in there
 
 
 def test_a_report_that_is_there_stays_whole_when_the_new_one_is_interrupted(report, tmp_path, monkeypatch):
@@ -176,6 +181,22 @@ def test_a_report_that_is_there_stays_whole_when_the_new_one_is_interrupted(repo
     with pytest.raises(KeyboardInterrupt):
         make(tmp_path, str(folder))
     assert {path: path.read_bytes() for path in (tmp_path / "reports").rglob("*.*")} == before
+
+
+def test_the_commands_of_a_report_that_stands_elsewhere_work(tmp_path, capsys):
+    made(tmp_path)
+    written = write.make(str(tmp_path / "x.yaml"), source=str(tmp_path / "reports" / "x"), runs_dir="runs",
+                         out=str(tmp_path / "out"))  # fmt: skip
+    folder = tmp_path / "out" / "x"
+    for command in (f"python src/sweep.py {tmp_path}/x.yaml", f"python src/reproduce.py {folder}",
+                    f"python src/report.py {tmp_path}/x.yaml out={tmp_path}/out"):  # fmt: skip
+        assert command in written.report.commands.values()
+        assert command in (folder / "index.html").read_text()
+    assert rederive.reproduce(str(folder)) == 0
+    assert "byte by byte" in capsys.readouterr().out
+    moved = tmp_path / "reports" / "x"
+    write.make(str(tmp_path / "x.yaml"), source=str(folder), runs_dir="runs", out=str(tmp_path / "reports"))
+    assert f"python src/reproduce.py {moved}" in (moved / "index.html").read_text()
 
 
 def test_a_sweep_may_not_be_called_as_the_description(tmp_path):

@@ -12,6 +12,13 @@ FILE = "report.md"
 ROWS = 100  # of a table; runs.csv has all
 SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 ALIGN = "-" * 3
+NOTE = """\
+Their intervals are adjusted over the variants as Holm's p is, so that an interval excludes 0 exactly where that p \
+is below .05; p of sign flips is not adjusted. *detectable*: the smallest true difference that this n and spread \
+find with power .8 at alpha .05, adjusted as Holm's smallest p is. *P(wins)*: on a new seed. `better` and `worse` \
+need six pairs; with three to five a variant `looks` better or worse. Where an interval holds 0 and lies within the \
+smallest effect worth finding on both sides, there is `no difference` larger than that; all else is `undecided`. The \
+smallest effect worth finding is"""
 
 
 def write_markdown(report: Report, folder: Path, figures: Sequence[str] = ()) -> Path:
@@ -56,10 +63,10 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def _claims(report: Report) -> Iterator[str]:
     rows = (
-        (f"{line.paper} {line.claim}", line.statement, line.reported, line.measured, line.verdict)
+        (f"{line.paper} {line.claim}", line.verdict, line.statement, line.reported, line.measured)
         for line in report.claims
     )
-    yield from _table(("claim", "statement", "reported", "measured", "verdict"), (map(_text, row) for row in rows))
+    yield from _table(("claim", "verdict", "statement", "reported", "measured"), (map(_text, row) for row in rows))
 
 
 def _variants(report: Report) -> Iterator[str]:
@@ -106,31 +113,26 @@ def _variant(report: Report, variant: Variant) -> tuple[str, ...]:
 
 
 def _comparisons(report: Report) -> Iterator[str]:
-    headings = ("variant", "n", "difference", "p (t)", "p (Holm)", "p (sign flips)", "d_z", "detectable", "P(wins)",
-                "verdict")  # fmt: skip
+    headings = ("variant", "verdict", "n", "difference", "p (t)", "p (Holm)", "p (sign flips)", "d_z", "detectable",
+                "P(wins)")  # fmt: skip
     yield from _table(headings, (_comparison(report, line) for line in report.comparisons))
     baseline = next((variant.name for variant in report.variants if variant.baseline), "the baseline")
-    yield (
-        f"\nDifferences from {_text(baseline)} are paired by seed, with 95 % interval of each by itself; p of sign "
-        "flips is not adjusted. *detectable*: the smallest true difference that this n and spread find with power .8 "
-        "at alpha .05, adjusted as Holm's smallest p is. *P(wins)*: on a new seed. `better` and `worse` need six pairs "
-        "and Holm's p below .05; three to five pairs show at most a direction."
-    )
+    worth = f"{wording.number(report.worth)} {report.points}".strip()
+    yield f"\nDifferences from {_text(baseline)} are paired by seed. {NOTE} {worth}."
 
 
 def _comparison(report: Report, line: Comparison) -> tuple[str, ...]:
-    unit = "points" if report.unit == "%" else report.unit
     return (
         _text(line.variant),
+        wording.verdict(line.verdict, report),
         str(line.n),
-        wording.interval(line.difference, unit, signed=True),
+        wording.interval(line.difference, report.points, signed=True),
         wording.probability(line.p),
         wording.probability(line.p_holm),
         wording.probability(line.p_sign_flip),
         wording.number(line.effect_size, signed=True),
         wording.number(line.detectable),
         wording.probability(line.probability),
-        wording.verdict(line.verdict),
     )
 
 

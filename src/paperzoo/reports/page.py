@@ -25,14 +25,15 @@ from paperzoo.runs.record import write_atomically
 
 PAGE = "index.html"
 MOST = 1000  # runs that the page lists; runs.csv has all
-LONG = 16  # characters from which a name needs room in a table
 COSTS = {  # and how each is written
     "parameters": wording.short,
     "macs": wording.short,
     "seconds": wording.seconds,
-    "images_per_second": wording.short,
+    "units_per_second": wording.short,
     "peak_memory_mib": wording.memory,
 }
+HEADINGS = {"parameters": "parameters", "seconds": "time", "peak_memory_mib": "peak memory"}
+ADJUSTED = "adjusted interval"
 
 
 def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None = None) -> Path:
@@ -64,8 +65,14 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
             for run, score in zip(variant.runs, variant.scores, strict=False)
         ],
         most=MOST,
-        long=any(len(variant.name) > LONG for variant in report.variants),
         costs=COSTS,
+        headings=HEADINGS
+        | {
+            "macs": f"MACs per {report.sample}",
+            "units_per_second": f"{report.sample}s/s",
+        },
+        interval=ADJUSTED if len(report.comparisons) > 1 else "95 % interval",
+        worth=f"{wording.number(report.worth)} {report.points}".strip() if report.worth else "",
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE, text.encode())
@@ -99,7 +106,8 @@ def write_index(reports_dir: Path) -> Path:
             entries.append(entry)
     papers = sorted((cards.load(slug) for slug in cards.slugs()), key=lambda card: (card.year, card.title))
     mentions = {card.slug: [entry for entry in entries if card.slug in entry.papers] for card in papers}
-    text = _render("index.html.j2", "filter.js", cards=papers, reports=entries, unread=unread, mentions=mentions)
+    text = _render("index.html.j2", "filter.js", cards=papers, reports=entries, unread=unread, mentions=mentions,
+                   names={entry.name for entry in entries})  # fmt: skip
     reports_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(reports_dir / PAGE, text.encode())
     return reports_dir / PAGE
@@ -157,12 +165,15 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": lambda value, signed=False: wording.number(value, signed=signed),
+        "mean": lambda value, signed=False: wording.mean(value, signed=signed),
         "bounds": lambda value, signed=False: wording.bounds(value, signed=signed),
         "probability": wording.probability,
         "seconds": wording.seconds,
         "verdict": wording.verdict,
+        "slug": lambda value: value.replace(" ", "-"),
         "cost": _cost,
         "counts": _counts,
+        "measured": _measured,
         "markup": Markup,  # of our own SVG, whose names matplotlib has escaped
     }
     return environment
@@ -178,7 +189,10 @@ def _printable(value: Any) -> Any:
 def _extent(report: Report) -> str:
     runs = sum(len(variant.runs) for variant in report.variants)
     seeds = sorted({len(variant.scores) for variant in report.variants})
-    words = [_many(len(report.variants), "variant"), _many(runs, "finished run")]
+    words = [
+        _many(len(report.variants), "variant"),
+        _many(runs, "finished run"),
+    ]
     if seeds:
         words.append((f"{seeds[0]} to " if len(seeds) > 1 else "") + _many(seeds[-1], "seed") + " each")
     return ", ".join(words)
@@ -186,6 +200,12 @@ def _extent(report: Report) -> str:
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _measured(entry: cards.Measured) -> str:
+    """+0.85 (+0.26 to +1.44)."""
+    low, high = entry.interval
+    return wording.interval(Interval(entry.mean, low, high, entry.n, "t"), signed=True)
 
 
 def _cost(value: Interval | None, key: str) -> str:

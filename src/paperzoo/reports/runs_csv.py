@@ -8,7 +8,7 @@ from paperzoo.runs.record import Record
 
 FILE = "runs.csv"
 OF_RUNS = ("run", "variant", "seed")
-OF_COSTS = ("parameters", "macs", "seconds", "images_per_second", "peak_memory_bytes")
+OF_COSTS = ("parameters", "macs", "seconds", "units_per_second", "peak_memory_bytes")
 
 
 def write_table(report: Report, folder: Path) -> Path:
@@ -38,7 +38,7 @@ def _row(report: Report, variant: Variant, entry: Record) -> dict[str, object]:
         "parameters": cost.parameters,
         "macs": cost.macs,
         "seconds": entry.wall_seconds,
-        "images_per_second": cost.images_per_second,
+        "units_per_second": cost.units_per_second,
         "peak_memory_bytes": cost.peak_memory_bytes,
     }
 

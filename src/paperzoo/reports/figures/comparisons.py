@@ -4,6 +4,7 @@ import math
 
 from paperzoo.reports import wording
 from paperzoo.reports.figures.style import (
+    GRID,
     INK,
     MOST,
     MUTED,
@@ -27,9 +28,10 @@ from paperzoo.reports.model import Comparison, Report, Verdict
 VERDICTS: dict[Verdict, tuple[str, str, str]] = {  # colour, marker, fill
     "better": ("#0072b2", "^", "#0072b2"),
     "worse": ("#D55E00", "v", "#D55E00"),
-    "direction": ("#009E73", "D", PAPER),
-    "no difference seen": (MUTED, "o", PAPER),
-    "too few seeds": (MUTED, "x", MUTED),
+    "looks better": ("#0072b2", "^", PAPER),
+    "looks worse": ("#D55E00", "v", PAPER),
+    "no difference": ("#009E73", "D", "#009E73"),
+    "undecided": (MUTED, "o", PAPER),
 }
 
 
@@ -71,17 +73,25 @@ def draw_differences(report: Report) -> Sketch | None:
     shown = known[:MOST]
     if not shown:
         return None
-    figure, axes, rows = rows_of([f"{wrapped(line.variant)}\n{wording.verdict(line.verdict)}" for line in shown])
+    figure, axes, rows = rows_of(
+        [f"{wrapped(line.variant)}\n{wording.verdict(line.verdict, report)}" for line in shown]
+    )
     for row, line in zip(rows, shown, strict=True):
         color, marker, fill = VERDICTS[line.verdict]
         draw_interval(axes, line.difference, row, color=color, marker=marker, markersize=7, markerfacecolor=fill)
+    if report.worth:
+        axes.axvspan(-report.worth, report.worth, color=GRID, alpha=0.7, linewidth=0, zorder=0)
     axes.axvline(0, color=INK, linewidth=1, zorder=1)
     axes.margins(x=0.08)
     baseline = next((variant.name for variant in report.variants if variant.baseline), "baseline")
     unit = "percentage points" if report.unit == "%" else wording.printable(report.unit)
-    axes.set_xlabel(f"difference to {short_name(baseline, 24)}\n{_sides(report, unit)}")
-    alt = f"Paired difference to {baseline} with 95 % interval: " + listed(map(_difference, shown))
-    return Sketch("differences", f"Paired differences to {baseline}", alt, figure)
+    axes.set_xlabel(f"difference from {short_name(baseline, 22)}\n{_sides(report, unit)}")
+    band = ""
+    if report.worth:
+        band = f"; grey: less than {wording.number(report.worth)} {report.points}".rstrip()
+    adjusted = "95 % interval" + (" adjusted over the variants" if len(report.comparisons) > 1 else "")
+    alt = f"Paired difference from {baseline} with {adjusted}{band}: " + listed(map(_difference, shown))
+    return Sketch("differences", f"Paired differences from {baseline}, {adjusted}{band}", alt, figure)
 
 
 def _difference(line: Comparison) -> str:

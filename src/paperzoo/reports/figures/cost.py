@@ -25,7 +25,7 @@ from paperzoo.reports.figures.style import (
 )
 from paperzoo.reports.model import Report, Variant
 
-COSTS = {"parameters": "parameters", "macs": "MACs per image", "seconds": "seconds per run"}
+COSTS = {"parameters": "parameters", "macs": "MACs per {sample}", "seconds": "seconds per run"}
 
 
 def draw_cost(report: Report) -> Sketch | None:
@@ -46,9 +46,10 @@ def draw_cost(report: Report) -> Sketch | None:
     fronts = []
     for axes, (key, variants) in zip(all_axes, panels.items(), strict=True):
         front = pareto_front(variants, key, report.goal)
-        fronts.append(f"{COSTS[key]}: " + listed(variant.name for variant in front))
+        name = COSTS[key].format(sample=report.sample)
+        fronts.append(f"{name}: " + listed(variant.name for variant in front))
         _panel(axes, variants, front, key, styles)
-        axes.set(xlabel=COSTS[key], ylabel=metric_label(report))
+        axes.set(xlabel=name, ylabel=metric_label(report))
     legend(figure, [*variant_keys(styles, len(scored)), Line2D([], [], color=MUTED, linewidth=1, label="Pareto front")])
     alt = f"{metric_label(report)} against cost. Variants that no other beats in both, " + "; ".join(fronts)
     return Sketch("cost", "Score against cost, with the Pareto front", alt, figure)
