@@ -77,7 +77,7 @@ def test_the_same_records_in_another_order_give_the_same_bytes(report, tmp_path,
 
 
 @pytest.mark.parametrize(("change", "line"), [
-    (lambda folder: _replace(folder / "report.md", "is better", "is worse"), r"report.md, line 5: .*is worse.* is there"),
+    (lambda folder: _replace(folder / "report.md", "is better", "is worse"), r"report.md, line 5: .*is worse.* is"),
     (lambda folder: (folder / "runs.csv").unlink(), r"runs.csv is missing"),
     (lambda folder: (folder / "old.svg").write_text(""), r"old.svg follows from no record"),
     (lambda folder: (folder / "variants.png").write_bytes(b"PNG"), r"variants.png differs"),
