@@ -96,7 +96,7 @@ def _say(report: Report, planned: Planned) -> None:
     time = f", about {wording.seconds(planned.seconds)} one at a time" if planned.seconds else ""
     print(
         f"planned: {planned.seeds} seeds, {counted(planned.seeds * len(report.variants), 'run')}{time}: a difference "
-        f"of {effect} is found with power .8 (paired t, Holm over {variants}, averaged over what the true spread may be)"
+        f"of {effect} is found with power .8 (paired t, Holm over {variants}, averaged over possible true spreads)"
     )
     if len(planned.variants) > 1:
         print(f"with one variant beside the baseline {planned.alone} seeds would do")

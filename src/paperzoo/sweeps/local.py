@@ -32,6 +32,9 @@ def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failu
     with SweepTable(plan, workers) as table:
         workers.run(table.show)
     print(table.summary())
+    if table.live:  # elsewhere each failure was a line already
+        for line in table.failures():
+            print(line)
     if caught:
         raise Interrupted(signal.Signals(caught[0]))
     failed = [trial for trial in plan.counted().values() if trial.user_attrs.get("outcome") == "failed"]
