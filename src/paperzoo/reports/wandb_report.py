@@ -64,7 +64,8 @@ def build(report: Report, project: str) -> Any:
 def _panels(report: Report, blocks: Any) -> list[Any]:
     metric = report.metric.removeprefix("best/")
     panels = [
-        blocks.LinePlot(x=STEP, y=[metric.replace("test/", "val/"), "train/loss"]),
+        blocks.LinePlot(x=STEP, y=[metric.replace("test/", "val/")]),
+        blocks.LinePlot(x=STEP, y=["lr"]),
         blocks.BarPlot(metrics=[metric]),
     ]
     if report.importance:
