@@ -75,7 +75,7 @@ def test_the_table_of_arms_has_every_figure(tmp_path):
         probability=0.987,
     )
     text = write(replace(drawn_report.report(), variants=(base, other), comparisons=(line,)), tmp_path)
-    first, second = rows(text, "Score of each variant, and its paired difference to resnet")
+    first, second = rows(text, "Score of each variant, and its paired difference from resnet")
     assert first[:3] == ["resnet", "baseline", "6"]
     assert first[-5:] == [page.wording.NONE] * 5  # it is not compared with itself
     minus = "\N{MINUS SIGN}"
