@@ -2,8 +2,8 @@
 
     python benchmarks/report_scale.py [runs ...]
 
-The records are copies of a drawn one that differ in arm, seed and results: ten arms with equally many seeds, 12 epochs
-each. Each size is measured in a process of its own, from the records on disk to the written folder.
+The records are copies of a drawn one that differ in variant, seed and results: ten variants with equally many seeds,
+12 epochs each. Each size is measured in a process of its own, from the records on disk to the written folder.
 """
 
 import json
@@ -21,7 +21,7 @@ import yaml
 SRC = Path(__file__).resolve().parents[1] / "src"
 sys.path[:0] = [str(SRC), str(SRC.parent / "tests" / "helpers")]
 
-ARMS, EPOCHS = 10, 12
+VARIANTS, EPOCHS = 10, 12
 LIMITS = {1_000: 20.0, 10_000: 120.0}  # seconds
 MEMORY = 1024  # MiB
 
@@ -32,10 +32,10 @@ def lines(runs: int) -> Iterator[str]:
     plain = json.loads(record(epochs=EPOCHS).model_dump_json())
     rng = random.Random(0)
     for number in range(runs):
-        arm, seed = number % ARMS, number // ARMS
-        top1 = 0.8 + 0.004 * arm + rng.gauss(0, 0.01)
+        variant, seed = number % VARIANTS, number // VARIANTS
+        top1 = 0.8 + 0.004 * variant + rng.gauss(0, 0.01)
         plain |= {"id": f"{number:010x}-1", "identity": f"{number:010x}", "seed": seed}
-        plain["config"] |= {"seed": seed, "optimizer": {"name": "sgd", "lr": 0.01 * (arm + 1)}}
+        plain["config"] |= {"seed": seed, "optimizer": {"name": "sgd", "lr": 0.01 * (variant + 1)}}
         plain["segments"][0]["wall_seconds"] = rng.uniform(10, 12)
         for row in plain["epochs"]:
             row["val/top1"] = top1 - 0.3 / row["epoch"]
@@ -47,8 +47,8 @@ def lines(runs: int) -> Iterator[str]:
 def inputs(folder: Path, runs: int) -> None:
     from synthetic import sweep
 
-    rates = {"values": [0.01 * (arm + 1) for arm in range(ARMS)]}
-    plain = sweep(parameters={"optimizer.lr": rates, "seed": {"values": list(range(runs // ARMS))}})
+    rates = {"values": [0.01 * (variant + 1) for variant in range(VARIANTS)]}
+    plain = sweep(parameters={"optimizer.lr": rates, "seed": {"values": list(range(runs // VARIANTS))}})
     folder.mkdir(parents=True)
     (folder / f"{folder.name}.yaml").write_text(yaml.safe_dump(plain.model_dump(mode="json", exclude_unset=True)))
     with (folder / "runs.jsonl").open("w") as file:
@@ -62,7 +62,8 @@ def measure(folder: Path) -> None:
 
     written = derive(folder, folder)
     seconds = time.perf_counter() - start
-    assert sum(len(arm.runs) for arm in written.report.arms) == sum(1 for _ in (folder / "runs.jsonl").open())
+    shown = sum(len(variant.runs) for variant in written.report.variants)
+    assert shown == sum(1 for _ in (folder / "runs.jsonl").open())
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 

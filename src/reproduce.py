@@ -3,7 +3,7 @@
     python src/reproduce.py <id> [tolerance=...]
     python src/reproduce.py <id> diff=<id>                 what two records differ in
     python src/reproduce.py reports/<name>                 (or reports: all of them)
-    python src/reproduce.py reports/<name> row=<arm> [seed=0] [tolerance=...]   run an arm's runs again
+    python src/reproduce.py reports/<name> row=<variant> [seed=0] [tolerance=...]   run a variant's runs again
 
 The comparison is bit for bit, and what differs of machine, versions and numeric code is said. On another processor
 the last bits of float32 differ: tolerance=0.02 compares within 2 % (relative). Exit code 0: equal, or within the
@@ -25,7 +25,7 @@ def main(run: str = "", *, tolerance: str | None, **given: Any) -> int:
         raise UserError("which run or report? python src/reproduce.py <id>; `python src/runs.py` lists the runs")
     allowed = None if tolerance is None else verbs.fraction("tolerance", tolerance)
     if Path(run).is_dir() and not (Path(run) / "run.json").is_file():
-        from paperzoo.reports import reproduction as of_reports
+        from paperzoo.reports import rederive as of_reports
 
         return of_reports.run(run, **given, tolerance=allowed)
     from paperzoo import reproduction

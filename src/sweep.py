@@ -17,7 +17,7 @@ def main(
     """Run what is left of it."""
     if not path:
         raise UserError("which sweep? python src/sweep.py sweeps/<question>.yaml")
-    from paperzoo.sweeps.running import run
+    from paperzoo.sweeps.local import run
 
     return run(
         path,

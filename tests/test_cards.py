@@ -197,9 +197,10 @@ def test_a_mistake_is_one_line_with_file_and_field(write, change, says):
 
 
 def test_status_is_what_was_measured(write):
-    assert write(lambda card: card.update(measured=[])).status == "not attempted"
+    assert write(lambda card: card.update(measured=[])).status == f"{len(cards.load('scnet').claims)} not attempted"
     card = write(measured())
-    assert card.status == "direction holds (scaled down)"
+    assert card.status_of("imagenet") == "direction holds (scaled down)"
+    assert card.status == f"1 direction holds (scaled down), {len(card.claims) - 1} not attempted"
     assert card.verdicts("imagenet")[0].mean == 0.5
     assert card.verdicts("mask_rcnn50") == []
 

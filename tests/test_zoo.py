@@ -1,6 +1,7 @@
 """``python src/zoo.py``: what a reader needs is there at every width, and a mistake is one line."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -24,11 +25,16 @@ def test_the_table_names_every_paper_within_the_width(columns):
     assert "\x1b" not in done.stdout  # plain when piped
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= columns
-    for word in ("name", "paper", "kind", "networks", "parameters", "MACs", "status"):
-        assert word in lines[0]
-    for slug in SLUGS:
-        row = next(line for line in lines if line.startswith(slug + " "))
-        assert cards.load(slug).venue.split()[0] in row or columns == 160
+    for word in ("name", "paper", "kind", "claims", *(("networks", "parameters", "MACs") if columns >= 120 else ())):
+        assert word in lines[0].split()
+    assert len(lines) == len(SLUGS) + 4  # a line each, the heading, and what follows
+    for slug, line in zip(SLUGS, lines[1:], strict=False):
+        card = cards.load(slug)
+        assert line.split()[0] == slug
+        assert f"{card.venue} {card.year}" in line
+        claims = re.findall(r"(\d+) (reproduced|holds|undecided|unsupported|failed|untested)", line)
+        assert line.rstrip().endswith(", ".join(map(" ".join, claims)))
+        assert sum(int(count) for count, _ in claims) == len(card.claims)
     assert "…" not in done.stdout
 
 
@@ -45,7 +51,7 @@ def test_a_card_says_all_that_it_holds(slug, columns):
     for network in card.networks:
         wanted += [network.name, f"{network.parameters:,}", network.reported or "", network.source or ""]
     for option in card.options:
-        wanted += [f"model.{option.name}", option.what, option.allowed()]
+        wanted += [f"{option.of}.{option.name}", option.what, option.allowed()]
     for claim in card.claims:
         wanted += [claim.id, claim.statement, claim.metric, claim.needs or ""]
         wanted += [f"{claim.baseline or 'not stated'}→{claim.result or 'not stated'}"]
@@ -77,6 +83,18 @@ def test_a_mistake_is_one_line_and_exit_code_2(words, says):
     assert done.stdout == ""
     assert len(done.stderr.splitlines()) == 1
     assert says in done.stderr
+
+
+def test_a_loss_or_a_recipe_needs_no_network(monkeypatch, capsys):
+    card = cards.load("scnet")
+    bare = cards.Card.model_validate(card.model_dump() | {"networks": [], "options": [], "measured": []})
+    monkeypatch.setattr(cards, "slugs", lambda: ["scnet"])
+    monkeypatch.setattr(cards, "load", lambda slug: bare)
+    zoo.show_all()
+    zoo.show("scnet")
+    printed = capsys.readouterr().out
+    assert f"{len(card.claims)} untested" in printed
+    assert "none of its own" in printed
 
 
 def test_help():

@@ -7,7 +7,7 @@ import difflib
 from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -17,9 +17,19 @@ from paperzoo.errors import UserError
 PAPERS = Path(__file__).resolve().parent / "papers"
 REPORTS = PAPERS.parents[2] / "reports"  # the published ones, which fill ``measured``
 TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, "list": list}
+# What a report found about a claim, best first. ``not supported`` and ``failed`` need evidence of absence: an interval
+# that excludes the smallest effect worth finding. ``undecided`` is everything that the seeds could not decide; without
+# "(scaled down)" it is about the paper's own experiment, as ``reproduced`` and ``failed`` are.
 Verdict = Literal[
-    "reproduced", "direction holds (scaled down)", "not supported (scaled down)", "failed", "not attempted"
+    "reproduced",
+    "direction holds (scaled down)",
+    "undecided",
+    "undecided (scaled down)",
+    "not supported (scaled down)",
+    "failed",
+    "not attempted",
 ]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 Kind = Literal[
     "backbone", "norm", "recipe", "loss", "detector", "segmentation", "ensemble", "search", "compression",
     "sequence", "retrieval",
@@ -30,13 +40,13 @@ Positive = Annotated[int, Field(ge=1)]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class Part(BaseModel):
+class CardPart(BaseModel):
     """A part of a card: unknown keys are refused, and no type is taken for another."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Network(Part):
+class Network(CardPart):
     """A variant, by its name in timm's registry, with its counts at a resolution and the published figure."""
 
     name: Text
@@ -54,7 +64,7 @@ class Network(Part):
         )
 
 
-class Option(Part):
+class Option(CardPart):
     """An option of the module: a flag is a row of the paper's ablation tables."""
 
     name: str
@@ -104,14 +114,14 @@ class Option(Part):
         return self.only_for is None or fnmatch(network, self.only_for)
 
 
-class Pair(Part):
+class Pair(CardPart):
     """Two experiments that differ in the claim: ``python src/train.py`` with the one and with the other."""
 
     baseline: Text
     result: Text
 
 
-class Claim(Part):
+class Claim(CardPart):
     """A statement of the paper that a pair of experiments tests."""
 
     id: Text
@@ -132,7 +142,7 @@ class Claim(Part):
         )
 
 
-class Deviation(Part):
+class Deviation(CardPart):
     """Where this implementation or its default experiment leaves the paper."""
 
     what: Text
@@ -140,7 +150,7 @@ class Deviation(Part):
     undo: Text | None = None  # the override that undoes it
 
 
-class Measured(Part):
+class Measured(CardPart):
     """What a report measured."""
 
     claim: Text
@@ -149,7 +159,8 @@ class Measured(Part):
     runs: Annotated[list[Text], Field(min_length=1)]
     n: Positive
     mean: float
-    interval: Annotated[tuple[float, float], Field(strict=False)]
+    interval: Annotated[tuple[float, float], Field(strict=False)]  # adjusted over the report's variants
+    worth: Annotated[float, Field(gt=0)] | None = None  # the smallest effect worth finding, as the report states it
     scale: Text
     verdict: Verdict
 
@@ -158,8 +169,14 @@ class Measured(Part):
         low, high = self.interval
         return _demand(self, low <= self.mean <= high, "the interval must hold the mean")
 
+    @property
+    def strength(self) -> tuple[bool, int, float]:
+        """How much a measurement weighs: the paper's own scale first, then the number of pairs, then the interval."""
+        low, high = self.interval
+        return "(scaled down)" not in self.verdict, self.n, low - high
 
-class Card(Part):
+
+class Card(CardPart):
     """All of a card."""
 
     slug: Text
@@ -172,7 +189,7 @@ class Card(Part):
     adds: Text  # in two sentences
     builds_on: list[Text] = []  # slugs of the papers whose code its own imports
     tasks: Annotated[list[Text], Field(min_length=1)] = ["classification"]  # what its module can be trained on
-    networks: Annotated[list[Network], Field(min_length=1)]
+    networks: list[Network] = []  # a loss or a recipe has none of its own
     options: list[Option] = []
     claims: Annotated[list[Claim], Field(min_length=1)]
     deviations: list[Deviation] = []
@@ -208,13 +225,26 @@ class Card(Part):
         return list(dict.fromkeys(network.name for network in self.networks))
 
     def verdicts(self, claim: str) -> list[Measured]:
-        """What was measured of a claim."""
-        return [entry for entry in self.measured if entry.claim == claim]
+        """What was measured of a claim, the strongest report first."""
+        entries = [entry for entry in self.measured if entry.claim == claim]
+        return sorted(entries, key=lambda entry: entry.strength, reverse=True)
+
+    def status_of(self, claim: str) -> Verdict:
+        """The one status of a claim: the verdict of the strongest report."""
+        entries = self.verdicts(claim)
+        return entries[0].verdict if entries else "not attempted"
+
+    @property
+    def statuses(self) -> dict[Verdict, int]:
+        """How many claims have which status, the best first."""
+        found = [self.status_of(claim.id) for claim in self.claims]
+        return {verdict: found.count(verdict) for verdict in VERDICTS if verdict in found}
 
     @property
     def status(self) -> str:
-        """The verdicts that reports reached, or that none was."""
-        return ", ".join(dict.fromkeys(entry.verdict for entry in self.measured)) or "not attempted"
+        """The statuses of all claims in words: ``1 direction holds (scaled down), 2 not attempted``."""
+        counts = self.statuses
+        return next(iter(counts)) if len(self.claims) == 1 else ", ".join(f"{n} {word}" for word, n in counts.items())
 
     def network(self, name: str) -> Network | None:
         """The first entry of a name."""

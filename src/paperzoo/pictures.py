@@ -16,19 +16,45 @@ from paperzoo.metric import Metric
 # Okabe and Ito's colours, told apart by all common kinds of colour vision.
 TRAIN, VAL, RATE = "#0072B2", "#D55E00", "#009E73"
 UNLABELLED = (0.85, 0.85, 0.85)
+# Why the two curves of a panel are no pair: training is usually the worse of the two, and that is no sign of anything.
+NOTE = (
+    "Training: mean over the epoch of what is optimised (augmented or mixed samples, smoothed targets, weights that "
+    "still change). Validation: the plain metric at the end of the epoch."
+)
 LEGEND = 20  # classes named beside a picture of maps, those with the most pixels
 
 
-def learning_curves(rows: Sequence[dict[str, Any]], headline: Metric) -> Figure:
-    """Loss, the metric that counts and learning rate over the epochs."""
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
+def learning_curves(rows: Sequence[dict[str, Any]], headline: Metric, steps: Sequence[dict[str, Any]] = ()) -> Figure:
+    """Loss, the metric that counts and learning rate over the epochs.
+
+    Args:
+        rows: one an epoch: ``epoch``, ``step`` (optimiser steps by its end), ``lr`` and the metrics.
+        headline: the metric.
+        steps: rows within the epochs, with ``step`` and ``lr``: a warm-up of one epoch is seen in these alone.
+    """
+    figure = Figure(figsize=(11, 3.7), layout="constrained")
     loss, metric, rate = figure.subplots(1, 3)
     _curves(loss, rows, "loss", "Loss", 1)
     title = headline.title[0].upper() + headline.title[1:]
     _curves(metric, rows, headline.name, f"{title} (%)" if headline.percent else title, 100 if headline.percent else 1)
-    rate.plot([row["epoch"] for row in rows], [row["lr"] for row in rows], color=RATE, marker="o", markersize=3)
-    _label(rate, "Learning rate")
+    _rate(rate, rows, steps)
+    figure.supxlabel(NOTE, fontsize=8)
     return figure
+
+
+def _rate(axes: Axes, rows: Sequence[dict[str, Any]], steps: Sequence[dict[str, Any]]) -> None:
+    """The rate of each step that is known, at its place within the epochs; else at their ends."""
+    seen = {row["step"]: row["lr"] for row in (*steps, *rows) if "lr" in row and "step" in row}
+    if not seen:
+        seen = {row["epoch"]: row["lr"] for row in rows}
+        epochs = list(seen)
+    else:
+        ends = [row for row in rows if "step" in row]
+        epochs = np.interp(sorted(seen), [0, *(row["step"] for row in ends)], [0, *(row["epoch"] for row in ends)])
+    few: dict[str, Any] = {"marker": "o", "markersize": 3} if len(seen) <= len(rows) else {}
+    axes.plot(epochs, [seen[step] for step in sorted(seen)], color=RATE, **few)
+    axes.set_ylim(bottom=0)
+    _label(axes, "Learning rate")
 
 
 def confusion_matrix(matrix: Any, classes: Sequence[str]) -> Figure:
@@ -98,10 +124,10 @@ def _palette(count: int) -> np.ndarray:
 
 
 def _curves(axes: Axes, rows: Sequence[dict[str, Any]], metric: str, label: str, scale: float) -> None:
-    for split, color in (("train", TRAIN), ("val", VAL)):
+    for split, label_of_split, color in (("train", "training", TRAIN), ("val", "validation", VAL)):
         points = [(row["epoch"], row[f"{split}/{metric}"] * scale) for row in rows if f"{split}/{metric}" in row]
         if points:
-            axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, label=split)
+            axes.plot(*zip(*points, strict=True), color=color, marker="o", markersize=3, label=label_of_split)
     _label(axes, label)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False)

@@ -186,7 +186,7 @@ def _figures(trainer: L.Trainer, data: RunData, module: Task, history: History) 
     yield from module.figures(data)
     rows = [row for row in history.epochs if "train/loss" in row]
     if rows:
-        yield "learning_curves", pictures.learning_curves(rows, module.headline())
+        yield "learning_curves", pictures.learning_curves(rows, module.headline(), history.steps)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if hasattr(callback, "figures"):
             yield from callback.figures()

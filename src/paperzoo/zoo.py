@@ -10,39 +10,62 @@ from rich.table import Table
 from rich.text import Text
 
 from paperzoo import cards
-from paperzoo.cards import Card, Claim, Measured, Network, Option, Pair
+from paperzoo.cards import Card, Claim, Measured, Network, Option, Pair, Verdict
 from paperzoo.errors import UserError
 
 # Modules whose show() prints a page; they are imported for it alone, since they need torch.
 PAGES = {"guidelines": "paperzoo.papers.shufflenet_v2.guidelines"}
-WIDE = 110  # columns that a title has room beside the figures in
+WIDE = 120  # columns that the counts have room in
+
+
+# A status in a table, where "scaled down" is told once below it.
+SHORT: dict[Verdict, str] = {
+    "reproduced": "reproduced",
+    "direction holds (scaled down)": "holds",
+    "undecided": "undecided",
+    "undecided (scaled down)": "undecided",
+    "not supported (scaled down)": "unsupported",
+    "failed": "failed",
+    "not attempted": "untested",
+}
 
 
 def show_all() -> None:
-    """Print one row per paper."""
+    """Print one line per paper: as many columns as there is room for."""
     console = _console()
-    gap = 2 if console.width >= WIDE else 1
-    table = Table(box=None, header_style="bold", padding=(0, gap, 0, 0), pad_edge=False)
+    wide = console.width >= WIDE
+    table = Table(box=None, header_style="bold", padding=(0, 2 if wide else 1, 0, 0), pad_edge=False)
     table.add_column("name", no_wrap=True, style="bold")
-    table.add_column("paper")
-    table.add_column("kind", min_width=len("segmentation"))
-    table.add_column("networks", min_width=len("networks"))
-    table.add_column("parameters", justify="right", min_width=len("parameters"))
-    table.add_column("MACs", justify="right")
-    table.add_column("status", min_width=len("attempted"))
+    table.add_column("paper", no_wrap=True, overflow="ellipsis")
+    table.add_column("kind", no_wrap=True)
+    if wide:
+        for heading in ("networks", "parameters", "MACs"):
+            table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("claims", no_wrap=True)
     for slug in cards.slugs():
         card = cards.load(slug)
-        table.add_row(
-            slug,
-            f"{card.title}, {card.venue} {card.year}" if console.width >= WIDE else f"{card.venue} {card.year}",
-            ", ".join(card.kinds),
-            str(len(card.known())),
+        counts = (
+            str(len(card.known()) or ""),
             _range([network.parameters for network in card.networks]),
             _range([network.macs for network in card.networks]),
-            card.status,
         )
+        kinds = ", ".join(card.kinds) if wide else card.kinds[0]
+        table.add_row(slug, f"{card.venue} {card.year}", kinds, *(counts if wide else ()), _claims(card))
     console.print(table)
-    console.print(Text("\npython src/zoo.py <name> shows a paper's card; python src/train.py model=<name> trains it"))
+    console.print(
+        Text(
+            "\nClaims are reproduced or failed at the paper's scale, all else on small data.\n"
+            "python src/zoo.py <name> shows a card; src/train.py model=<name> trains it"
+        )
+    )
+
+
+def _claims(card: Card) -> str:
+    """``1 holds, 2 undecided``."""
+    counts: dict[str, int] = {}
+    for verdict, count in card.statuses.items():
+        counts[SHORT[verdict]] = counts.get(SHORT[verdict], 0) + count
+    return ", ".join(f"{count} {word}" for word, count in counts.items())
 
 
 def show(slug: str) -> None:
@@ -56,7 +79,7 @@ def show(slug: str) -> None:
     console.print(_head(card))
     sections = {
         "Claims": [_claim(claim, card.verdicts(claim.id)) for claim in card.claims],
-        "Networks": [_networks(card.networks)],
+        "Networks": [_networks(card.networks)] if card.networks else [Text("none of its own")],
         "Options": [_options(card.options)] if card.options else [Text("none")],
         "Deviations": [_deviations(card)],
         "Measured": [_measured(entry) for entry in card.measured] or [Text("nothing yet")],
@@ -99,11 +122,11 @@ def _head(card: Card) -> Group:
 
 def _claim(claim: Claim, measured: list[Measured]) -> Group:
     reported = f"{claim.baseline or 'not stated'} → {claim.result or 'not stated'}"
-    verdicts = ", ".join(f"{entry.verdict} ({entry.scale})" for entry in measured) or "not attempted"
+    status = f"{measured[0].verdict}: {measured[0].scale}" if measured else "not attempted"
     rows = {"reported": f"{reported}, {claim.metric}", "source": claim.table}
     rows |= {"test": _commands(claim.test)} if claim.test else {"test": f"none yet: needs {claim.needs}"}
     rows |= {"scaled down": _commands(claim.scaled_test)} if claim.scaled_test else {}
-    return Group(Text.assemble((claim.id, "bold"), f": {claim.statement}"), _rows(rows | {"verdict": verdicts}))
+    return Group(Text.assemble((claim.id, "bold"), f": {claim.statement}"), _rows(rows | {"verdict": status}))
 
 
 def _commands(pair: Pair) -> str:
@@ -160,13 +183,13 @@ def _deviations(card: Card) -> Group:
 
 def _measured(entry: Measured) -> Text:
     low, high = entry.interval
-    figures = f"{entry.what}: {entry.mean:g}, 95 % interval {low:g} to {high:g}, n = {entry.n}"
-    return Text.assemble(
-        (entry.claim, "bold"), f": {entry.verdict} at {entry.scale}; {figures}; reports/{entry.report}/index.html"
-    )
+    figures = f"{entry.what}: {entry.mean:g}, interval {low:g} to {high:g}, n = {entry.n}"
+    return Text.assemble((entry.claim, "bold"), f": {entry.scale}; {figures}; reports/{entry.report}/index.html")
 
 
 def _range(numbers: list[int]) -> str:
+    if not numbers:
+        return ""
     low, high = _short(min(numbers)), _short(max(numbers))
     return low if low == high else f"{low} to {high}"
 

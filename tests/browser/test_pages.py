@@ -3,7 +3,10 @@ from itertools import pairwise
 import pytest
 from browser import ENTER, SPACE, TAB
 
+from paperzoo import cards
+
 NAMES = ("usual", "long", "search", "hostile", "empty", "index")
+PUBLISHED = sorted(path.parent.name for path in cards.REPORTS.glob("*/index.html"))
 
 # The contrast of every text with what lies behind it (WCAG 2: 4.5 for text, 3 where it is large), worst first.
 CONTRAST = """
@@ -58,9 +61,38 @@ def test_a_figure_turns_with_the_page(browser, pages, name):
         assert browser.run(paper) == expected
 
 
+@pytest.mark.parametrize("width", [360, 768, 1280, 1920])
+@pytest.mark.parametrize("name", ["usual", "long", "search", "empty", "index", *PUBLISHED])
+def test_no_table_is_clipped_and_every_verdict_is_in_sight(browser, pages, name, width):
+    browser.open(pages.get(name) or cards.REPORTS / name / "index.html", width=width)
+    browser.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
+    clipped = browser.run(
+        "return [...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) =>"
+        " [e.getAttribute('aria-labelledby'), e.scrollWidth, e.clientWidth])"
+    )
+    assert clipped == []
+    sides = browser.run(
+        "return [...document.querySelectorAll('td.verdict, td.claim, .entry td:first-of-type')].map((e) => {"
+        "const side = e.getBoundingClientRect(); return [side.left, side.right, side.height]; })"
+    )
+    assert all(left >= 0 and right <= width and height > 0 for left, right, height in sides)
+    assert len(sides) > 0 or name in ("search", "empty")
+
+
+def test_on_a_phone_every_cell_says_what_it_is(browser, pages):
+    browser.open(pages["usual"], width=360)
+    labels = browser.run(
+        "return [...document.querySelectorAll('#variants + .scroll tbody tr:last-child td')].map((e) =>"
+        " getComputedStyle(e, '::before').content)"
+    )
+    assert len(labels) == 9
+    assert labels[0] == '"Verdict"'
+    assert all(len(label) > 2 for label in labels)
+
+
 @pytest.mark.parametrize("width", [360, 768])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_narrow_page_scrolls_its_tables_and_not_itself(browser, pages, name, width):
+def test_a_narrow_page_does_not_scroll_sideways(browser, pages, name, width):
     browser.open(pages[name], width=width)
     browser.run("document.querySelectorAll('details').forEach((part) => { part.open = true; })")
     assert browser.run("return document.documentElement.scrollWidth") == width
@@ -128,10 +160,10 @@ def test_the_skip_link_skips(browser, pages):
 def test_a_command_is_copied_and_details_open_by_keys(browser, pages):
     browser.open(pages["usual"])
     browser.command("Browser.grantPermissions", permissions=["clipboardReadWrite", "clipboardSanitizedWrite"])
-    browser.run("document.querySelector('button[data-copy=arm-3]').focus()")
+    browser.run("document.querySelector('button[data-copy=variant-3]').focus()")
     browser.press(ENTER)
     browser.run("return new Promise((done) => setTimeout(done, 200))")
-    assert browser.run("return document.getElementById('told').textContent") == "Copied to the clipboard"
+    assert browser.run("return document.getElementById('copied').textContent") == "Copied to the clipboard"
     assert browser.run("return navigator.clipboard.readText()").startswith("python src/train.py model=scnet ")
     browser.run("document.querySelector('#runs + details summary').focus()")
     browser.press(SPACE)

@@ -1,4 +1,4 @@
-"""Reports that tests draw: arms with scores that are a function of a seed, and records to go with them."""
+"""Reports that tests draw: variants with scores that are a function of a seed, and records to go with them."""
 
 import math
 import random
@@ -7,15 +7,15 @@ from typing import Any
 
 from scipy import stats
 
-from paperzoo.reports.model import Arm, ClaimLine, Comparison, Interval, Report, Verdict
+from paperzoo.reports.model import ClaimLine, Comparison, Interval, Report, Variant, Verdict
 from paperzoo.runs.record import Cost, DataRecord, Determinism, Provenance, Record, Result, Segment
 
 HOSTILE = '<script>alert("x")</script>&$a_1$\x1b[31m'
-VERDICTS: tuple[Verdict, ...] = ("better", "worse", "direction", "no difference seen", "too few seeds")
+VERDICTS: tuple[Verdict, ...] = ("better", "worse", "looks better", "no difference", "undecided")
 
 
 def record(name: str, seed: int, score: float, epochs: int = 5, **changes: Any) -> Record:
-    """A finished run of an arm."""
+    """A finished run of a variant."""
     rows: list[dict[str, float | int]] = [
         {"epoch": e, "val/top1": score * (1 - 0.5 / e), "train/loss": 1 / e} for e in range(1, epochs + 1)
     ]
@@ -60,8 +60,8 @@ def interval(values: list[float]) -> Interval | None:
     return Interval(mean, mean - spread, mean + spread, n, "t")
 
 
-def arm(name: str, place: int, seeds: int = 6, *, baseline: bool = False, **changes: Any) -> Arm:
-    """An arm around 85 % and half a point more for each place."""
+def variant(name: str, place: int, seeds: int = 6, *, baseline: bool = False, **changes: Any) -> Variant:
+    """A variant around 85 % and half a point more for each place."""
     draw = random.Random(place)
     scores = [85 + 0.5 * (place % 7) + draw.gauss(0, 0.4) for _ in range(seeds)]
     whole: dict[str, Any] = {
@@ -77,21 +77,21 @@ def arm(name: str, place: int, seeds: int = 6, *, baseline: bool = False, **chan
             "parameters": Interval(1e5 + 2e3 * place, None, None, seeds, "none"),
             "macs": Interval(1.5e7 + 1e6 * place, None, None, seeds, "none"),
             "seconds": Interval(60 + 9 * place, 58 + 9 * place, 62 + 9 * place, seeds, "t"),
-            "images_per_second": Interval(900 - 30 * place, None, None, seeds, "none"),
+            "units_per_second": Interval(900 - 30 * place, None, None, seeds, "none"),
             "peak_memory_mib": Interval(512 + place, None, None, seeds, "none"),
         },
         "baseline": baseline,
     }
-    return Arm(**whole | changes)
+    return Variant(**whole | changes)
 
 
-def comparison(arm: Arm, baseline: Arm, verdict: Verdict) -> Comparison:
-    """An arm against the baseline; the tests' figures are drawn, not computed."""
-    differences = [a - b for a, b in zip(arm.scores, baseline.scores, strict=False)]
+def comparison(variant: Variant, baseline: Variant, verdict: Verdict) -> Comparison:
+    """A variant against the baseline; the tests' figures are drawn, not computed."""
+    differences = [a - b for a, b in zip(variant.scores, baseline.scores, strict=False)]
     enough = len(differences) > 1
     p = 0.0123 if enough else None
     return Comparison(
-        arm=arm.name,
+        variant=variant.name,
         n=len(differences),
         difference=interval(differences),
         p=p,
@@ -100,27 +100,29 @@ def comparison(arm: Arm, baseline: Arm, verdict: Verdict) -> Comparison:
         effect_size=1.5 if enough else None,
         detectable=0.61 if enough else None,
         probability=0.93 if enough else None,
-        verdict=verdict if enough else "too few seeds",
+        verdict=verdict if enough else "undecided",
     )
 
 
 def report(names: tuple[str, ...] = ("resnet", "resnext", "scnet"), seeds: int = 6, **changes: Any) -> Report:
-    """A report of a grid; the first arm is the baseline."""
-    arms = tuple(arm(name, place, seeds, baseline=place == 0) for place, name in enumerate(names))
-    verdicts = [VERDICTS[place % len(VERDICTS)] for place in range(len(arms))]
+    """A report of a grid; the first variant is the baseline."""
+    variants = tuple(variant(name, place, seeds, baseline=place == 0) for place, name in enumerate(names))
+    verdicts = [VERDICTS[place % len(VERDICTS)] for place in range(len(variants))]
     whole: dict[str, Any] = {
         "name": "scnet_at_equal_cost",
         "title": "SCNet at equal cost",
         "question": "At equal parameters, does self-calibration beat plain and grouped convolutions?",
-        "answer": "scnet is better than resnet by 1.02 percentage points (0.71 to 1.33, n = 6); no difference of "
-        "resnext to resnet was seen.",
+        "answer": "scnet is better than resnet by 1.02 percentage points (0.71 to 1.33). Undecided: with 6 seeds, "
+        "resnext lies between 0.20 points worse and 0.41 points better than resnet.",
         "method": "grid",
         "metric": "test/top1",
         "unit": "%",
         "goal": "maximize",
+        "worth": 0.5,
+        "made_by": "python src/report.py sweeps/scnet_at_equal_cost.yaml",
         "swept": ("model",),
-        "arms": arms,
-        "comparisons": tuple(comparison(a, arms[0], v) for a, v in zip(arms[1:], verdicts, strict=False)),
+        "variants": variants,
+        "comparisons": tuple(comparison(a, variants[0], v) for a, v in zip(variants[1:], verdicts, strict=False)),
         "claims": (
             ClaimLine(
                 paper="scnet",
@@ -143,7 +145,7 @@ def report(names: tuple[str, ...] = ("resnet", "resnext", "scnet"), seeds: int =
         },
         "commands": {
             "run the sweep": "python src/sweep.py sweeps/scnet_at_equal_cost.yaml agents=2",
-            "write the report anew": "python src/reproduce.py reports/scnet_at_equal_cost",
+            "write the report again": "python src/reproduce.py reports/scnet_at_equal_cost",
         },
     }
     return Report(**whole | changes)
@@ -152,7 +154,7 @@ def report(names: tuple[str, ...] = ("resnet", "resnext", "scnet"), seeds: int =
 def search(trials: int = 24) -> Report:
     """A report of a search over three keys."""
     draw = random.Random(5)
-    arms = []
+    variants = []
     for place in range(trials):
         settings = {
             "optimizer.lr": 10 ** draw.uniform(-3, -0.5),
@@ -160,14 +162,20 @@ def search(trials: int = 24) -> Report:
             "norm": draw.choice(["batch", "group", "switchable"]),
         }
         name = ", ".join(f"{key}={value}" for key, value in settings.items())
-        arms.append(arm(name, place, 1, settings=settings))
+        variants.append(variant(name, place, 1, settings=settings))
     importance = {"optimizer.lr": 0.71, "norm": 0.2, "data.batch_size": 0.09}
-    swept = tuple(arms[0].settings)
+    swept = tuple(variants[0].settings)
     return replace(
-        report(), method="bayes", swept=swept, arms=tuple(arms), comparisons=(), importance=importance, claims=()
+        report(),
+        method="bayes",
+        swept=swept,
+        variants=tuple(variants),
+        comparisons=(),
+        importance=importance,
+        claims=(),
     )
 
 
 def empty() -> Report:
     """A sweep of which nothing ran."""
-    return replace(report(), arms=(), comparisons=(), claims=(), problems=("no run of this sweep is on record",))
+    return replace(report(), variants=(), comparisons=(), claims=(), problems=("no run of this sweep is on record",))

@@ -104,6 +104,18 @@ def test_the_page(monkeypatch, capsys):
     assert max(map(len, lines)) <= 100
 
 
+def test_images_per_second_and_speed_do_not_contradict_each_other():
+    """A machine that gets slower: the other arm is faster in every round but one, and slower by the medians."""
+    first, *others = GUIDELINES["G1"].arms
+    times = {f"G1 {first}": [1.0, 2.0, 3.0, 9.0, 9.0], f"G1 {others[0]}": [0.9, 1.9, 3.5, 8.0, 8.0]}
+    assert statistics.median(times[f"G1 {others[0]}"]) > statistics.median(times[f"G1 {first}"])
+    counted = count(torch.nn.Identity(), (1,))
+    base, row = (guidelines._row(counted, times, "G1", label) for label in (first, others[0]))
+    assert statistics.median(row.speed) > 1
+    assert row.per_second > base.per_second
+    assert row.per_second / base.per_second == pytest.approx(statistics.median(row.speed))
+
+
 def test_rounds_take_each_arm_once_in_turn():
     """A clock that each arm moves by its own seconds; the first round is not counted."""
     now, calls = [0.0], []

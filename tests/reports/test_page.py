@@ -52,16 +52,16 @@ def test_the_page_says_what_the_report_says(tmp_path):
     words = Elements(text).words
     for expected in (report.question, report.answer, *report.scale, *report.problems, *report.facts.values()):
         assert expected in words
-    for command in (*report.commands.values(), *(arm.command for arm in report.arms)):
+    for command in (*report.commands.values(), *(variant.command for variant in report.variants)):
         assert command in words
     claim = report.claims[0]
     assert rows(text, "What the papers report") == [
-        [claim.paper, claim.statement, claim.reported, claim.measured, claim.verdict]
+        [claim.paper, claim.verdict, claim.statement, claim.reported, claim.measured]
     ]
 
 
 def test_the_table_of_arms_has_every_figure(tmp_path):
-    base, other = drawn_report.report(("resnet", "scnet")).arms
+    base, other = drawn_report.report(("resnet", "scnet")).variants
     other = replace(
         other, score=Interval(87.934, 87.411, 88.449, 6, "t"), best_score=Interval(88.0, None, None, 1, "none")
     )
@@ -74,16 +74,16 @@ def test_the_table_of_arms_has_every_figure(tmp_path):
         detectable=0.612,
         probability=0.987,
     )
-    text = write(replace(drawn_report.report(), arms=(base, other), comparisons=(line,)), tmp_path)
-    first, second = rows(text, "Score of each arm, and its paired difference to resnet")
+    text = write(replace(drawn_report.report(), variants=(base, other), comparisons=(line,)), tmp_path)
+    first, second = rows(text, "Score of each variant, and its paired difference from resnet")
     assert first[:3] == ["resnet", "baseline", "6"]
-    assert first[-6:] == [page.wording.NONE] * 6  # it is not compared with itself
+    assert first[-5:] == [page.wording.NONE] * 5  # it is not compared with itself
     minus = "\N{MINUS SIGN}"
     assert second == [
         *["scnet", "▲ better", "6", "87.93", "87.41 to 88.45", "88.00", "+1.02", f"+0.71 to {minus}0.05"],
         *["< .001", ".031", "2.35", "0.61", ".987"],
     ]
-    cost = rows(text, "What a run of each arm takes")[1]
+    cost = rows(text, "What a run of each variant takes")[1]
     assert cost == ["scnet", "102 k", "16 M", "1 min 09 s", "870", "513 MiB", "6 finished, 1 failed"]
 
 
@@ -129,19 +129,19 @@ def test_nothing_points_elsewhere(tmp_path, drawings):
 def test_one_seed_no_seed_and_no_number_are_said(tmp_path):
     one = write(drawn_report.report(seeds=1), tmp_path / "one")
     assert "1 seed each" in one
-    assert rows(one, "Score of each arm")[1][1] == "× too few seeds"  # noqa: RUF001
+    assert rows(one, "Score of each variant")[1][1] == "? undecided"
     assert "There is no finished run yet." in write(drawn_report.empty(), tmp_path / "empty")
     report = drawn_report.report()
-    broken = replace(report.arms[1], score=Interval(math.nan, math.nan, math.nan, 6, "t"), best_score=None, cost={})
-    text = write(replace(report, arms=(report.arms[0], broken)), tmp_path / "nan")
-    assert rows(text, "Score of each arm")[1][3:6] == ["nan", "nan to nan", page.wording.NONE]
-    assert rows(text, "What a run of each arm takes")[1][1:6] == [page.wording.NONE] * 5
+    broken = replace(report.variants[1], score=Interval(math.nan, math.nan, math.nan, 6, "t"), best_score=None, cost={})
+    text = write(replace(report, variants=(report.variants[0], broken)), tmp_path / "nan")
+    assert rows(text, "Score of each variant")[1][3:6] == ["nan", "nan to nan", page.wording.NONE]
+    assert rows(text, "What a run of each variant takes")[1][1:6] == [page.wording.NONE] * 5
 
 
 def test_a_search_has_no_columns_of_differences(tmp_path):
     text = write(drawn_report.search(5), tmp_path)
     assert "paired difference" not in text
-    scores = [float(row[2]) for row in rows(text, "Score of each arm")]
+    scores = [float(row[2]) for row in rows(text, "Score of each variant")]
     assert len(scores) == 5
     assert scores == sorted(scores, reverse=True)
 
@@ -186,9 +186,9 @@ def test_a_measured_claim_shows_its_verdict(tmp_path, monkeypatch):
     )
     monkeypatch.setattr(cards, "slugs", lambda: ["scnet"])
     monkeypatch.setattr(cards, "load", lambda slug: card.model_copy(update={"measured": [entry]}))
-    assert rows(page.write_index(tmp_path).read_text(), "Claims of scnet")[0][-3:] == [
+    assert rows(page.write_index(tmp_path).read_text(), "Claims of scnet")[0][1:4] == [
         "failed",
-        "scnet less resnet, points: 1.02 (0.70 to 1.30), n = 6",
+        "scnet less resnet, points: +1.02 (+0.70 to +1.30), n = 6",
         "tiny",
     ]
 

@@ -14,7 +14,7 @@ from wandb_server import Server
 
 from paperzoo.config import compose, dump
 from paperzoo.errors import UserError
-from paperzoo.reports import sources, wandb_files
+from paperzoo.reports import record_sources, wandb_files
 from paperzoo.reports.analysis import analyse
 from paperzoo.runs import record as run_records
 from paperzoo.runs.publishing import published
@@ -34,7 +34,7 @@ def put(runs: Path, entry: Record) -> Path:
 
 def same(one: list[Record], other: list[Record]) -> bool:
     """Equal to the last byte; NaN is no different from NaN."""
-    return list(sources.written(one)) == list(sources.written(other))
+    return list(record_sources.written(one)) == list(record_sources.written(other))
 
 
 @lru_cache
@@ -50,7 +50,7 @@ def composed(model: str, seed: int, **changes) -> Record:
 
 @pytest.fixture(scope="module")
 def whole() -> list[Record]:
-    """Two arms, the second with two seeds, one of them with metrics that are no numbers."""
+    """Two variants, the second with two seeds, one of them with metrics that are no numbers."""
     entries = [composed("resnet", 0), composed("scnet", 0), composed("scnet", 1)]
     entries[2].results["best"].metrics["test/loss"] = math.inf
     entries[2].epochs[0]["val/top1"] = math.nan
@@ -95,7 +95,9 @@ def test_the_sources_agree(whole, logged, server, tmp_path):
         server.run(run.id).update(config=json.dumps(held), sweep="s", state="finished")
     server.run("other").update(config="{}", sweep="t", state="finished")
     local, offline, online = (
-        sources.find(source, sweep(), "x", runs_dir=str(tmp_path), storage=None, wandb_sweep="someone/paperzoo/s")
+        record_sources.find(
+            source, sweep(), "x", runs_dir=str(tmp_path), storage=None, wandb_sweep="someone/paperzoo/s"
+        )
         for source in ("local", str(logged), "wandb")
     )
     assert not server.unknown
@@ -117,18 +119,18 @@ def test_a_run_of_anothers_on_the_server(server):
     rows = [{"_step": step, "trainer/global_step": 10 * step, "val/top1": 0.1 * step} for step in range(3)]
     summary = '{"test/top1": 0.7, "best/test/top1": 0.8, "test/loss": NaN, "_runtime": 5}'
     server.run("abc").update(config=json.dumps(config), sweep="s", state="failed", history=rows, summary=summary)
-    (entry,) = sources.online("someone/paperzoo/s").records
+    (entry,) = record_sources.online("someone/paperzoo/s").records
     assert (entry.status, entry.seed, entry.wall_seconds) == ("failed", 3, 5)
     assert [row["step"] for row in entry.epochs] == [0, 10, 20]
     assert entry.metrics["test/top1"] == 0.7
     assert entry.metrics["best/test/top1"] == 0.8
     assert math.isnan(entry.metrics["test/loss"])
-    assert analyse([entry], sweep()).arms[1].counts == {"failed": 1}
+    assert analyse([entry], sweep()).variants[1].counts == {"failed": 1}
 
 
 def test_a_sweep_that_is_not_there_is_one_line(server):
     with pytest.raises(UserError, match=r"^sweep=someone/paperzoo/nowhere: W&B does not give it \(.*\); `wandb login`"):
-        sources.online("someone/paperzoo/nowhere")
+        record_sources.online("someone/paperzoo/nowhere")
 
 
 def test_no_file_of_wandb_says_who_ran_it_where(logged, whole):
@@ -149,7 +151,7 @@ def test_local_runs_of_other_settings_are_not_the_sweeps(whole, tmp_path):
     later = composed("scnet", 0, code="c")
     del later.config["optimizer"]["nesterov"]  # an option that there was not yet
     put(tmp_path, later)
-    found = sources.local(sweep(), "x", tmp_path)
+    found = record_sources.local(sweep(), "x", tmp_path)
     assert {entry.id for entry in found.records} == {whole[0].id, whole[1].id, later.id}
 
 
@@ -164,14 +166,14 @@ def test_the_plan_knows_its_runs_and_what_had_no_record(tmp_path):
     plan.complete(first, given[1].id, 0.9)
     assert second.cell["model"] == "scnet"
     plan.fail(second, "out of memory")
-    found = sources.local(short, "x", tmp_path)
+    found = record_sources.local(short, "x", tmp_path)
     assert [entry.id for entry in found.records] == [given[1].id]
     assert found.problems == ["model=scnet seed=1: failed before it had a record: out of memory"]
 
 
 @pytest.mark.parametrize(("damage", "line"), [
     (lambda text: text[:200], "run.json: damaged, it cannot be read as JSON"),
-    (lambda text: text.replace('"schema_version": 2', '"schema_version": 9'), "run.json: schema version 9, this"),
+    (lambda text: text.replace('"schema_version": 3', '"schema_version": 9'), "run.json: schema version 9, this"),
     (lambda text: text.replace('"seed": 0,\n "ranks"', '"seed": "x",\n "ranks"'), "run.json: damaged, seed: "),
 ])  # fmt: skip
 def test_a_record_that_cannot_be_read_is_one_line_and_the_rest_stands(damage, line, whole, tmp_path):
@@ -179,7 +181,7 @@ def test_a_record_that_cannot_be_read_is_one_line_and_the_rest_stands(damage, li
         put(tmp_path, entry)
     bad = put(tmp_path, composed("scnet", 0, code="bad")) / "run.json"
     bad.write_text(damage(bad.read_text()))
-    found = sources.local(sweep(), "x", tmp_path)
+    found = record_sources.local(sweep(), "x", tmp_path)
     (problem,) = found.problems
     assert line in problem
     assert problem.startswith(str(bad.relative_to(tmp_path)))
@@ -188,11 +190,11 @@ def test_a_record_that_cannot_be_read_is_one_line_and_the_rest_stands(damage, li
 
 def test_a_reports_own_records_come_back(whole, tmp_path):
     path = tmp_path / "runs.jsonl"
-    good = list(sources.written([published(entry) for entry in whole]))
-    newer = good[0].replace('"schema_version":2', '"schema_version":9')
+    good = list(record_sources.written([published(entry) for entry in whole]))
+    newer = good[0].replace('"schema_version":3', '"schema_version":9')
     path.write_text("".join([*good[::-1], newer, good[1][:100]]))
-    found = sources.lines(path)
-    assert list(sources.written(found.records)) == good
+    found = record_sources.lines(path)
+    assert list(record_sources.written(found.records)) == good
     assert [line.split(":")[0] for line in found.problems] == ["runs.jsonl, line 4", "runs.jsonl, line 5"]
 
 
@@ -232,7 +234,7 @@ def test_a_torn_file_gives_what_is_whole(logged, tmp_path):
     assert len(list(wandb_files.messages(torn))) < len(every)
     torn.write_bytes(b"text")
     (tmp_path / "run-y.wandb").write_bytes(content[:7])
-    found = sources.offline(tmp_path)
+    found = record_sources.offline(tmp_path)
     assert found.problems == [
         "run-x.wandb: no W&B file: it begins with b'text', not b':W&B'",
         "run-y.wandb: holds no run; it was torn before its first message",
@@ -258,15 +260,15 @@ def test_runs_of_others_and_resumed_ones_are_read_as_far_as_they_go(tmp_path):
     (tmp_path / "2").mkdir()
     foreign(tmp_path / "2", "nameless", {"model": "scnet"}, [{"test/top1": 1.0}])
     wandb.teardown()
-    found = sources.offline(tmp_path)
+    found = record_sources.offline(tmp_path)
     (entry,) = found.records
     assert found.problems == ["W&B run nameless: its configuration names no seed, so that it is left out"]
     assert [row["step"] for row in entry.epochs] == [1, 2, 3, 4]
     assert [row["test/top1"] for row in entry.epochs] == pytest.approx([0.2, 0.4, 1.6, 1.8])
     assert entry.metrics["test/top1"] == pytest.approx(1.8)
     report = analyse(found.records, sweep())
-    assert report.arms[1].scores == pytest.approx((180.0,))
-    assert report.arms[1].cost.keys() == set() or report.arms[1].cost.keys() == {"seconds"}
+    assert report.variants[1].scores == pytest.approx((180.0,))
+    assert report.variants[1].cost.keys() == set() or report.variants[1].cost.keys() == {"seconds"}
 
 
 @pytest.mark.parametrize(("source", "given", "line"), [
@@ -276,19 +278,19 @@ def test_runs_of_others_and_resumed_ones_are_read_as_far_as_they_go(tmp_path):
 ])  # fmt: skip
 def test_a_source_that_is_none_is_one_line(source, given, line):
     with pytest.raises(UserError) as error:
-        sources.find(source, sweep(), "x", runs_dir="runs", storage=None, wandb_sweep=given)
+        record_sources.find(source, sweep(), "x", runs_dir="runs", storage=None, wandb_sweep=given)
     assert line in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "line", [b'{"schema_version": 2, "id": "\\ud800"}', b"[" * 100_000, b"\xff\xfe", b"null", b"[2]", b""]
+    "line", [b'{"schema_version": 3, "id": "\\ud800"}', b"[" * 100_000, b"\xff\xfe", b"null", b"[2]", b""]
 )
 def test_a_line_that_is_no_record_is_one_problem_and_the_rest_stands(line, tmp_path):
     path = tmp_path / "runs.jsonl"
     good = published(record()).model_dump_json().encode()
     path.write_bytes(b"\xef\xbb\xbf" + good + b"\r\n" + line + b"\n")
     (tmp_path / "problems.txt").write_bytes(b"\xff old\n")
-    found = sources.of_report(tmp_path)
+    found = record_sources.of_report(tmp_path)
     assert [entry.id for entry in found.records] == [record().id]
     assert found.problems[0].endswith(" old")
     assert len(found.problems) == 2
@@ -299,14 +301,14 @@ def test_two_records_that_share_an_id_are_left_out_whatever_their_order(tmp_path
     path, other = tmp_path / "runs.jsonl", record("scnet", 0, 0.99)
     for given in ([*records(), records()[0], other], [other, *records()]):
         path.write_text("".join(published(entry).model_dump_json() + "\n" for entry in given))
-        found = sources.lines(path)
+        found = record_sources.lines(path)
         assert len(found.records) == len(records()) - 1
         assert found.problems == [f"{other.id}: two records of this run differ, so that it is left out"]
 
 
 def test_records_share_what_they_have_in_common(tmp_path):
     path = tmp_path / "runs.jsonl"
-    path.write_text("".join(sources.written(map(published, records()))))
-    one, other = sources.lines(path).records[:2]
+    path.write_text("".join(record_sources.written(map(published, records()))))
+    one, other = record_sources.lines(path).records[:2]
     assert one.provenance is other.provenance
     assert json.loads(one.model_dump_json())["provenance"] == json.loads(other.model_dump_json())["provenance"]

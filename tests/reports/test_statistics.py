@@ -20,8 +20,8 @@ def drawn(n, mean=0.3, seed=0):
     return np.random.default_rng(seed).normal(mean, 1, n)
 
 
-def against(arm, baseline, goal="maximize"):
-    return statistics.compare("arm", of_seeds(arm), of_seeds(baseline), goal)
+def against(variant, baseline, goal="maximize"):
+    return statistics.compare("variant", of_seeds(variant), of_seeds(baseline), goal)
 
 
 def test_the_interval_of_few_values_is_students():
@@ -58,18 +58,18 @@ def test_one_value_and_none():
 
 
 def test_a_comparison_is_paired_by_seed():
-    arm, baseline = {0: 1.0, 1: 2.0, 3: 5.0, 9: 0.0}, {3: 4.0, 1: 2.5, 0: 0.0, 7: 8.0}
-    got = statistics.compare("arm", arm, baseline, "maximize")
+    variant, baseline = {0: 1.0, 1: 2.0, 3: 5.0, 9: 0.0}, {3: 4.0, 1: 2.5, 0: 0.0, 7: 8.0}
+    got = statistics.compare("variant", variant, baseline, "maximize")
     assert got.n == 3
     assert got.difference.mean == pytest.approx(np.mean([1.0, -0.5, 1.0]))
     assert got.p == pytest.approx(stats.ttest_rel([1.0, 2.0, 5.0], [0.0, 2.5, 4.0]).pvalue)
 
 
 def test_against_scipy():
-    arm, baseline = drawn(12, 0.5), drawn(12, 0, seed=1)
-    got = against(arm, baseline)
-    d = arm - baseline
-    assert got.p == pytest.approx(stats.ttest_rel(arm, baseline).pvalue)
+    variant, baseline = drawn(12, 0.5), drawn(12, 0, seed=1)
+    got = against(variant, baseline)
+    d = variant - baseline
+    assert got.p == pytest.approx(stats.ttest_rel(variant, baseline).pvalue)
     exact = stats.permutation_test((d,), np.mean, permutation_type="samples", n_resamples=np.inf)
     assert got.p_sign_flip == pytest.approx(exact.pvalue)
     assert got.effect_size == pytest.approx(d.mean() / d.std(ddof=1))
@@ -105,29 +105,32 @@ def test_the_detectable_difference_has_power_80(n):
     assert power == pytest.approx(0.8, abs=1e-3)
 
 
-@pytest.mark.parametrize(("n", "arms"), [(3, 4), (6, 2), (6, 11), (12, 39)])
-def test_the_detectable_difference_of_several_arms_passes_holms_first_step(n, arms):
+@pytest.mark.parametrize(("n", "variants"), [(3, 4), (6, 2), (6, 11), (12, 39)])
+def test_the_detectable_difference_of_several_arms_passes_holms_first_step(n, variants):
     d = drawn(n)
-    lines = [statistics.compare("arm", of_seeds(d), of_seeds([0.0] * n), "maximize")] * arms
+    lines = [statistics.compare("variant", of_seeds(d), of_seeds([0.0] * n), "maximize")] * variants
     effect = statistics.holm(lines, "maximize")[0].detectable / d.std(ddof=1)
-    critical, shift = stats.t.ppf(1 - 0.025 / arms, n - 1), effect * math.sqrt(n)
+    critical, shift = stats.t.ppf(1 - 0.025 / variants, n - 1), effect * math.sqrt(n)
     assert stats.nct.sf(critical, n - 1, shift) == pytest.approx(0.8, abs=2e-3)
 
 
 def test_probability_by_hand():
-    # n = 2: Student with one degree of freedom is Cauchy; mean 1, sd sqrt(2), scale sqrt(2) * sqrt(1.5)
-    expected = 0.5 + math.atan(1 / math.sqrt(3)) / math.pi
-    assert statistics.probability(np.array([0.0, 2.0]), "maximize") == pytest.approx(expected)
-    assert statistics.probability(np.array([0.0, 2.0]), "minimize") == pytest.approx(1 - expected)
+    # n = 3: Student with two degrees of freedom, F(t) = 1/2 + t / (2 sqrt(2 + t^2)); mean 1, sd 1, scale sqrt(4/3)
+    at = 1 / math.sqrt(4 / 3)
+    expected = 0.5 + at / (2 * math.sqrt(2 + at**2))
+    assert statistics.probability(np.array([0.0, 1.0, 2.0]), "maximize") == pytest.approx(expected)
+    assert statistics.probability(np.array([0.0, 1.0, 2.0]), "minimize") == pytest.approx(1 - expected)
 
 
 def test_holm_by_hand():
     # p = .01, .04, .03 -> .03, .06, .06: (3 * .01, then 2 * .03, then max(.06, .04))
-    three = [Comparison("a", 6, Interval(1, 0, 2, 6, "t"), p, p, None, None, None, None, "better")
+    three = [Comparison("a", 6, Interval(1, 0, 2, 6, "t"), p, p, None, None, None, None, "better", 1.0)
              for p in (0.01, 0.04, 0.03)]  # fmt: skip
     got = statistics.holm(three, "maximize")
     assert [c.p_holm for c in got] == pytest.approx([0.03, 0.06, 0.06])
-    assert [c.verdict for c in got] == ["better", "no difference seen", "no difference seen"]
+    assert [c.verdict for c in got] == ["better", "undecided", "undecided"]
+    # steps at .05 / 3, then .05 / 2, which is not below: the last is tested there, too
+    assert [c.confidence for c in got] == pytest.approx([1 - 0.05 / 3, 1 - 0.05 / 2, 1 - 0.05 / 2])
 
 
 def test_holm_leaves_arms_without_a_test_aside():
@@ -135,13 +138,13 @@ def test_holm_leaves_arms_without_a_test_aside():
     many = against(drawn(8, 3), drawn(8, 0, seed=4))
     got = statistics.holm([one, many], "maximize")
     assert got[0].p_holm is None
-    assert got[0].verdict == "too few seeds"
+    assert got[0].verdict == "undecided"
     assert got[1].p_holm == pytest.approx(many.p)
 
 
 @pytest.mark.parametrize(("n", "goal", "expected"), [
-    (0, "maximize", "too few seeds"), (2, "maximize", "too few seeds"), (3, "maximize", "direction"),
-    (5, "minimize", "direction"), (6, "maximize", "better"), (6, "minimize", "worse"), (12, "maximize", "better"),
+    (0, "maximize", "undecided"), (2, "maximize", "undecided"), (3, "maximize", "looks better"),
+    (5, "minimize", "looks worse"), (6, "maximize", "better"), (6, "minimize", "worse"), (12, "maximize", "better"),
 ])  # fmt: skip
 def test_what_a_clear_difference_allows_to_say(n, goal, expected):
     baseline = drawn(n)
@@ -149,15 +152,21 @@ def test_what_a_clear_difference_allows_to_say(n, goal, expected):
     assert got.verdict == expected
 
 
-def test_no_difference_is_said_to_be_none_seen():
-    noise = drawn(8, 0)
-    assert against(noise, drawn(8, 0, seed=7)).verdict == "no difference seen"
+def test_no_difference_needs_an_interval_within_what_is_worth_finding():
+    noise, other = drawn(8, 0), drawn(8, 0, seed=7)
+    seen = against(noise, other).difference
+    reach = max(-seen.low, seen.high)
+    verdicts = [
+        statistics.compare("variant", of_seeds(noise), of_seeds(other), "maximize", worth).verdict
+        for worth in (None, 0.99 * reach, 1.01 * reach)
+    ]
+    assert verdicts == ["undecided", "undecided", "no difference"]
 
 
 def test_no_spread_at_all():
     same = against([0.5] * 6, [0.5] * 6)
     assert (same.p, same.probability, same.effect_size, same.detectable) == (1.0, 0.5, None, None)
-    assert same.verdict == "no difference seen"
+    assert same.verdict == "undecided"  # nothing was said to be worth finding
     shifted = against([0.3, 0.7, 0.1, 0.2, 0.6, 0.9], [0.2, 0.6, 0.0, 0.1, 0.5, 0.8])  # .1, up to rounding
     assert (shifted.p, shifted.probability, shifted.effect_size) == (0.0, 1.0, None)
     assert shifted.difference.low == shifted.difference.high == pytest.approx(0.1)
@@ -169,5 +178,5 @@ def test_one_pair_and_none():
     one = against([0.5], [0.4])
     assert (one.p, one.p_sign_flip, one.effect_size, one.detectable, one.probability) == (None, 1.0, None, None, None)
     assert statistics.detectable(np.array([0.0, 2.0])) is None  # two pairs
-    none = statistics.compare("arm", {0: 1.0}, {1: 1.0}, "maximize")
+    none = statistics.compare("variant", {0: 1.0}, {1: 1.0}, "maximize")
     assert (none.n, none.difference, none.p_sign_flip) == (0, None, None)

@@ -41,7 +41,7 @@ def test_a_grid_is_all_combinations_the_last_parameter_fastest(tmp_path: Path) -
         ("resnet", 0), ("resnet", 1), ("scnet", 0), ("scnet", 1),
     ]  # fmt: skip
     assert sweep.varying == ["model"]
-    assert sweep.arm(sweep.cells()[2]) == {"model": "scnet"}
+    assert sweep.variant(sweep.cells()[2]) == {"model": "scnet"}
     assert len(read(write(tmp_path, run_cap=3)).cells()) == 3
 
 
@@ -106,6 +106,20 @@ MISTAKES = [
     ({"parameters": {True: {"value": 1}}}, "parameters: the key True is no text; write it in quotes"),
     ({"run_cap": "3"}, "run_cap: Input should be a valid integer, got '3'"),
     ({"metric": {"name": "accuracy"}}, "metric.name: accuracy is logged by no run"),
+    (
+        {"metric": {"name": "val/top", "goal": "maximize"}},
+        "metric.name: val/top is logged by no run of resnet, there "
+        "are val/top1, val/top5, val/ece, val/loss; did you mean val/top5?",
+    ),
+    (
+        {"metric": {"name": "best/test/acc"}},
+        "metric.name: best/test/acc is logged by no run of resnet, there are test/",
+    ),
+    (
+        {"metric": {"name": "val/top1"}},
+        "metric.goal: minimize (W&B's default), but higher is better of val/top1; write goal: maximize",
+    ),
+    ({"metric": {"name": "val/loss", "goal": "maximize"}}, "metric.goal: maximize, but lower is better of val/loss"),
     ({"method": "bayes", "metric": {"name": "test/top1"}}, "validation chooses, use val/..."),
 ]
 
@@ -115,10 +129,24 @@ def test_a_mistake_is_one_line(tmp_path: Path, changes: dict[str, object], parts
     with pytest.raises(UserError) as caught:
         lint.check(write(tmp_path, **changes))
     text = str(caught.value)
-    assert "\n" not in text
+    assert "\n" not in text.partition("; paste these lines:\n")[0]
     assert text.startswith(str(tmp_path / "question.yaml") + ": ")
     for part in parts:
         assert part in text
+
+
+def test_a_sweep_without_a_command_shows_the_lines_that_it_lacks(tmp_path: Path) -> None:
+    path = write(tmp_path, command=None)
+    with pytest.raises(UserError) as caught:
+        lint.check(path)
+    lines = str(caught.value).partition("paste these lines:\n")[2]
+    path.write_text(f"{path.read_text()}{lines}\n")
+    assert lint.check(path).command == GOOD["command"]
+
+
+@pytest.mark.parametrize("good", ["val/loss", "best/test/ece", "train/loss_aux", "test/norm/x"])
+def test_a_metric_that_runs_log_is_no_finding(tmp_path: Path, good: str) -> None:
+    assert lint.check(write(tmp_path, metric={"name": good, "goal": "minimize"}))
 
 
 @pytest.mark.parametrize("word", ["yes", "no", "on", "off", "Yes", "NO"])

@@ -1,4 +1,4 @@
-"""``reports/<name>/report.yaml``: what a person says about a report, all of it optional."""
+"""``reports/<name>/report.yaml``: what its author says about a report, all of it optional."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +14,14 @@ FILE = "report.yaml"
 Text = Annotated[str, Field(min_length=1)]
 
 
-class Part(BaseModel):
+class DescriptionPart(BaseModel):
     """Unknown keys are refused, and no type is taken for another."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class ClaimPair(Part):
-    """A paper's claim, and the two arms that test it."""
+class ClaimPair(DescriptionPart):
+    """A paper's claim, and the two variants that test it."""
 
     paper: Text  # slug
     claim: Text  # id in its card
@@ -29,12 +29,15 @@ class ClaimPair(Part):
     result: Text
 
 
-class Description(Part):
+class Description(DescriptionPart):
     """The file, whole."""
 
     title: Text | None = None  # the sweep's description, or its name
     question: Text | None = None
-    baseline: Text | None = None  # the first arm
+    baseline: Text | None = None  # the first variant
+    # The smallest effect worth finding, in the unit of the metric's differences, stated before the runs are seen. Left
+    # out: 0.5 points of a metric that is shown in %, 1 % of the baseline's mean of any other.
+    worth: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     claims: list[ClaimPair] = []
     scale: list[Text] = []  # what this scale can and cannot show
 

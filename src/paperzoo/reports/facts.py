@@ -16,9 +16,9 @@ def cost(runs: Sequence[Record]) -> dict[str, Interval]:
     """Over the runs that say so: a foreign run's record has zeros where nothing is known."""
     values: dict[str, list[float]] = {
         "parameters": [entry.cost.parameters for entry in runs],
-        "macs": [entry.cost.macs for entry in runs],
+        "macs": [entry.cost.macs or 0 for entry in runs],
         "seconds": [entry.wall_seconds for entry in runs],
-        "images_per_second": [entry.cost.images_per_second or 0 for entry in runs],
+        "units_per_second": [entry.cost.units_per_second or 0 for entry in runs],
         "peak_memory_mib": [(entry.cost.peak_memory_bytes or 0) / 2**20 for entry in runs],
     }
     known = {name: [value for value in column if value > 0 and math.isfinite(value)] for name, column in values.items()}
@@ -42,9 +42,10 @@ def of(everyone: Sequence[Record], runs: Sequence[Record]) -> dict[str, str]:
 
 
 def scale(runs: Sequence[Record]) -> str:
-    """How large the experiment was: images of training, data and epochs."""
+    """How large the experiment was: training data and epochs."""
     return _distinct(
-        f"{entry.data.sizes.get('train', 0):,} images of {entry.data.name}, {counted(len(entry.epochs), 'epoch')}"
+        f"{counted(entry.data.sizes.get('train', 0), entry.unit)} of {entry.data.name}, "
+        f"{counted(len(entry.epochs), 'epoch')}"
         for entry in runs
     )
 
@@ -58,7 +59,7 @@ def _batch(entry: Record) -> str:
     if not entry.global_batch_size:
         return ""
     ranks = f" over {entry.ranks} ranks" if entry.ranks > 1 else ""
-    return f"{entry.global_batch_size} images{ranks}"
+    return f"{counted(entry.global_batch_size, entry.unit)}{ranks}"
 
 
 def _versions(entry: Record) -> str:

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from paperzoo.reports.model import Arm
+from paperzoo.reports.model import Variant
 from paperzoo.sweeps.specification import Parameter, Sweep
 
 FEWEST = 3  # runs
 
 
-def importance(sweep: Sweep, arms: Sequence[Arm]) -> dict[str, float]:
+def importance(sweep: Sweep, variants: Sequence[Variant]) -> dict[str, float]:
     """Each searched key's share of the variance of the score (fANOVA, Hutter et al. 2014), the largest first.
 
     Optuna's evaluator with a fixed seed. Keys of which all runs have the same value have no share; empty where there
@@ -17,20 +17,20 @@ def importance(sweep: Sweep, arms: Sequence[Arm]) -> dict[str, float]:
     """
     import optuna
 
-    keys = [key for key in sweep.varying if len({repr(arm.settings[key]) for arm in arms}) > 1]
-    if len(arms) < FEWEST or not keys or len({arm.scores for arm in arms}) < 2:
+    keys = [key for key in sweep.varying if len({repr(variant.settings[key]) for variant in variants}) > 1]
+    if len(variants) < FEWEST or not keys or len({variant.scores for variant in variants}) < 2:
         return {}
-    space = {key: _distribution(sweep.parameters[key], [arm.settings[key] for arm in arms]) for key in keys}
+    space = {key: _distribution(sweep.parameters[key], [variant.settings[key] for variant in variants]) for key in keys}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study()
     study.add_trials(
         [
             optuna.create_trial(
-                params={key: _plain(sweep.parameters[key], arm.settings[key]) for key in keys},
+                params={key: _plain(sweep.parameters[key], variant.settings[key]) for key in keys},
                 distributions=space,
-                value=arm.scores[0],
+                value=variant.scores[0],
             )
-            for arm in arms
+            for variant in variants
         ]
     )
     found = optuna.importance.get_param_importances(

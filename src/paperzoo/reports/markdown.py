@@ -6,12 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from paperzoo.reports import wording
-from paperzoo.reports.model import Arm, Comparison, Report
+from paperzoo.reports.model import Comparison, Report, Variant
 
 FILE = "report.md"
 ROWS = 100  # of a table; runs.csv has all
 SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
 ALIGN = "-" * 3
+NOTE = """\
+Their intervals are adjusted over the variants as Holm's p is, so that an interval excludes 0 exactly where that p \
+is below .05; p of sign flips is not adjusted. *detectable*: the smallest true difference that this n and spread \
+find with power .8 at alpha .05, adjusted as Holm's smallest p is. *P(wins)*: on a new seed. `better` and `worse` \
+need six pairs; with three to five a variant `looks` better or worse. Where an interval holds 0 and lies within the \
+smallest effect worth finding on both sides, there is `no difference` larger than that; all else is `undecided`. The \
+smallest effect worth finding is"""
 
 
 def write_markdown(report: Report, folder: Path, figures: Sequence[str] = ()) -> Path:
@@ -32,7 +39,7 @@ def _lines(report: Report, figures: Sequence[str]) -> Iterator[str]:
     yield f"\n**{_text(report.answer)}**"
     if report.claims:
         yield from _section("Claims", _claims(report))
-    yield from _section("Arms" if report.comparisons else "Runs", _arms(report))
+    yield from _section("Variants" if report.comparisons else "Runs", _variants(report))
     if report.comparisons:
         yield from _section("Against the baseline", _comparisons(report))
     if report.importance:
@@ -46,7 +53,7 @@ def _lines(report: Report, figures: Sequence[str]) -> Iterator[str]:
         yield from _section("Problems", _bullets(report.problems))
     yield from _section("Facts", _bullets(f"{name}: {fact}" for name, fact in report.facts.items()))
     yield from _section("Commands", (f"- {_text(what)}: {_code(line)}" for what, line in report.commands.items()))
-    yield from _section("One run of each arm", (f"- {_text(a.name)}: {_code(a.command)}" for a in _shown(report)))
+    yield from _section("One run of each variant", (f"- {_text(a.name)}: {_code(a.command)}" for a in _shown(report)))
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
@@ -56,70 +63,76 @@ def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
 
 def _claims(report: Report) -> Iterator[str]:
     rows = (
-        (f"{line.paper} {line.claim}", line.statement, line.reported, line.measured, line.verdict)
+        (f"{line.paper} {line.claim}", line.verdict, line.statement, line.reported, line.measured)
         for line in report.claims
     )
-    yield from _table(("claim", "statement", "reported", "measured", "verdict"), (map(_text, row) for row in rows))
+    yield from _table(("claim", "verdict", "statement", "reported", "measured"), (map(_text, row) for row in rows))
 
 
-def _arms(report: Report) -> Iterator[str]:
-    headings = ("arm", "n", f"{report.metric}, last epoch", "validation's choice", "parameters", "MACs", "time", "runs")
-    yield from _table(headings, (_arm(report, arm) for arm in _shown(report)))
+def _variants(report: Report) -> Iterator[str]:
+    headings = (
+        "variant",
+        "n",
+        f"{report.metric}, last epoch",
+        "validation's choice",
+        "parameters",
+        "MACs",
+        "time",
+        "runs",
+    )
+    yield from _table(headings, (_variant(report, variant) for variant in _shown(report)))
     note = f"{report.metric}: mean with 95 % interval over seeds ({'higher' if report.goal == 'maximize' else 'lower'}"
     yield f"\n{_text(note)} is better)."
-    hidden = len(report.arms) - ROWS
+    hidden = len(report.variants) - ROWS
     if hidden > 0:
         yield f"\nThe best {ROWS} are shown, {hidden:,} more are in runs.csv."
 
 
-def _shown(report: Report) -> Sequence[Arm]:
-    """All arms of a grid in its order; of many runs of a search the best."""
-    if len(report.arms) <= ROWS:
-        return report.arms
+def _shown(report: Report) -> Sequence[Variant]:
+    """All variants of a grid in its order; of many runs of a search the best."""
+    if len(report.variants) <= ROWS:
+        return report.variants
     sign = -1 if report.goal == "maximize" else 1
-    return sorted(report.arms, key=lambda arm: sign * arm.score.mean if arm.score else float("inf"))[:ROWS]
+    return sorted(report.variants, key=lambda variant: sign * variant.score.mean if variant.score else float("inf"))[
+        :ROWS
+    ]
 
 
-def _arm(report: Report, arm: Arm) -> tuple[str, ...]:
-    cost = {name: interval.mean for name, interval in arm.cost.items()}
+def _variant(report: Report, variant: Variant) -> tuple[str, ...]:
+    cost = {name: interval.mean for name, interval in variant.cost.items()}
     return (
-        _text(arm.name) + (" (baseline)" if arm.baseline else ""),
-        str(len(arm.scores)),
-        wording.interval(arm.score, report.unit),
-        wording.interval(arm.best_score, report.unit),
+        _text(variant.name) + (" (baseline)" if variant.baseline else ""),
+        str(len(variant.scores)),
+        wording.interval(variant.score, report.unit),
+        wording.interval(variant.best_score, report.unit),
         wording.short(cost.get("parameters")),
         wording.short(cost.get("macs")),
         wording.seconds(cost.get("seconds")),
-        ", ".join(f"{count} {status}" for status, count in sorted(arm.counts.items())) or wording.NONE,
+        ", ".join(f"{count} {status}" for status, count in sorted(variant.counts.items())) or wording.NONE,
     )
 
 
 def _comparisons(report: Report) -> Iterator[str]:
-    headings = ("arm", "n", "difference", "p (t)", "p (Holm)", "p (sign flips)", "d_z", "detectable", "P(wins)",
-                "verdict")  # fmt: skip
+    headings = ("variant", "verdict", "n", "difference", "p (t)", "p (Holm)", "p (sign flips)", "d_z", "detectable",
+                "P(wins)")  # fmt: skip
     yield from _table(headings, (_comparison(report, line) for line in report.comparisons))
-    baseline = next((arm.name for arm in report.arms if arm.baseline), "the baseline")
-    yield (
-        f"\nDifferences from {_text(baseline)} are paired by seed, with 95 % interval of each by itself; p of sign "
-        "flips is not adjusted. *detectable*: the smallest true difference that this n and spread find with power .8 "
-        "at alpha .05, adjusted as Holm's smallest p is. *P(wins)*: on a new seed. `better` and `worse` need six pairs "
-        "and Holm's p below .05; three to five pairs show at most a direction."
-    )
+    baseline = next((variant.name for variant in report.variants if variant.baseline), "the baseline")
+    worth = f"{wording.number(report.worth)} {report.points}".strip()
+    yield f"\nDifferences from {_text(baseline)} are paired by seed. {NOTE} {worth}."
 
 
 def _comparison(report: Report, line: Comparison) -> tuple[str, ...]:
-    unit = "points" if report.unit == "%" else report.unit
     return (
-        _text(line.arm),
+        _text(line.variant),
+        wording.verdict(line.verdict, report),
         str(line.n),
-        wording.interval(line.difference, unit, signed=True),
+        wording.interval(line.difference, report.points, signed=True),
         wording.probability(line.p),
         wording.probability(line.p_holm),
         wording.probability(line.p_sign_flip),
         wording.number(line.effect_size, signed=True),
         wording.number(line.detectable),
         wording.probability(line.probability),
-        wording.verdict(line.verdict),
     )
 
 

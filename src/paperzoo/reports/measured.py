@@ -16,6 +16,7 @@ HEADING = "measured:  # written by src/report.py\n"
 def of(report: Report, slug: str) -> list[cards.Measured]:
     """What a report measured of a paper's claims; nothing of a claim that has no verdict yet."""
     found = [line for line in report.claims if line.paper == slug and line.verdict != "not attempted"]
+    worth = None if report.worth is None else float(f"{report.worth:.4g}")
     return [
         cards.Measured(
             claim=line.claim,
@@ -25,6 +26,7 @@ def of(report: Report, slug: str) -> list[cards.Measured]:
             n=interval.n,
             mean=round(interval.mean, DECIMALS),
             interval=(round(interval.low, DECIMALS), round(interval.high, DECIMALS)),
+            worth=worth,
             scale=line.scale,
             verdict=line.verdict,  # type: ignore[arg-type]  # one of them
         )

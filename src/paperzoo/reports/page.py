@@ -25,14 +25,15 @@ from paperzoo.runs.record import write_atomically
 
 PAGE = "index.html"
 MOST = 1000  # runs that the page lists; runs.csv has all
-LONG = 16  # characters from which a name needs room in a table
 COSTS = {  # and how each is written
     "parameters": wording.short,
     "macs": wording.short,
     "seconds": wording.seconds,
-    "images_per_second": wording.short,
+    "units_per_second": wording.short,
     "peak_memory_mib": wording.memory,
 }
+HEADINGS = {"parameters": "parameters", "seconds": "time", "peak_memory_mib": "peak memory"}
+ADJUSTED = "adjusted interval"
 
 
 def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None = None) -> Path:
@@ -46,22 +47,32 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
     Returns:
         ``<folder>/index.html``.
     """
-    baseline = next((arm for arm in report.arms if arm.baseline), None)
+    baseline = next((variant for variant in report.variants if variant.baseline), None)
     text = _render(
         "report.html.j2",
         "copy.js",
         report=report,
-        arms=report.arms if report.method == "grid" else best_first(report, report.arms),
+        variants=report.variants if report.method == "grid" else best_first(report, report.variants),
         baseline=baseline,
         metric=f"{report.metric} ({report.unit})" if report.unit else report.metric,
-        lines={line.arm: line for line in report.comparisons},
+        lines={line.variant: line for line in report.comparisons},
         extent=_extent(report),
         papers=list(dict.fromkeys(line.paper for line in report.claims)),
         drawings=draw(report) if drawings is None else drawings,
-        runs=[(arm, run, score) for arm in report.arms for run, score in zip(arm.runs, arm.scores, strict=False)],
+        runs=[
+            (variant, run, score)
+            for variant in report.variants
+            for run, score in zip(variant.runs, variant.scores, strict=False)
+        ],
         most=MOST,
-        long=any(len(arm.name) > LONG for arm in report.arms),
         costs=COSTS,
+        headings=HEADINGS
+        | {
+            "macs": f"MACs per {report.sample}",
+            "units_per_second": f"{report.sample}s/s",
+        },
+        interval=ADJUSTED if len(report.comparisons) > 1 else "95 % interval",
+        worth=f"{wording.number(report.worth)} {report.points}".strip() if report.worth else "",
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE, text.encode())
@@ -95,7 +106,8 @@ def write_index(reports_dir: Path) -> Path:
             entries.append(entry)
     papers = sorted((cards.load(slug) for slug in cards.slugs()), key=lambda card: (card.year, card.title))
     mentions = {card.slug: [entry for entry in entries if card.slug in entry.papers] for card in papers}
-    text = _render("index.html.j2", "filter.js", cards=papers, reports=entries, unread=unread, mentions=mentions)
+    text = _render("index.html.j2", "filter.js", cards=papers, reports=entries, unread=unread, mentions=mentions,
+                   names={entry.name for entry in entries})  # fmt: skip
     reports_dir.mkdir(parents=True, exist_ok=True)
     write_atomically(reports_dir / PAGE, text.encode())
     return reports_dir / PAGE
@@ -153,12 +165,15 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "number": lambda value, signed=False: wording.number(value, signed=signed),
+        "mean": lambda value, signed=False: wording.mean(value, signed=signed),
         "bounds": lambda value, signed=False: wording.bounds(value, signed=signed),
         "probability": wording.probability,
         "seconds": wording.seconds,
         "verdict": wording.verdict,
+        "slug": lambda value: value.replace(" ", "-"),
         "cost": _cost,
         "counts": _counts,
+        "measured": _measured,
         "markup": Markup,  # of our own SVG, whose names matplotlib has escaped
     }
     return environment
@@ -172,9 +187,12 @@ def _printable(value: Any) -> Any:
 
 
 def _extent(report: Report) -> str:
-    runs = sum(len(arm.runs) for arm in report.arms)
-    seeds = sorted({len(arm.scores) for arm in report.arms})
-    words = [_many(len(report.arms), "arm"), _many(runs, "finished run")]
+    runs = sum(len(variant.runs) for variant in report.variants)
+    seeds = sorted({len(variant.scores) for variant in report.variants})
+    words = [
+        _many(len(report.variants), "variant"),
+        _many(runs, "finished run"),
+    ]
     if seeds:
         words.append((f"{seeds[0]} to " if len(seeds) > 1 else "") + _many(seeds[-1], "seed") + " each")
     return ", ".join(words)
@@ -182,6 +200,12 @@ def _extent(report: Report) -> str:
 
 def _many(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _measured(entry: cards.Measured) -> str:
+    """+0.85 (+0.26 to +1.44)."""
+    low, high = entry.interval
+    return wording.interval(Interval(entry.mean, low, high, entry.n, "t"), signed=True)
 
 
 def _cost(value: Interval | None, key: str) -> str:

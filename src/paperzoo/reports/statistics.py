@@ -1,4 +1,11 @@
-"""What a few paired seeds allow to say: intervals, differences, their probability, and a verdict in words."""
+"""What a few paired seeds allow to say: intervals, differences, their probability, and a verdict in words.
+
+A difference has one interval, the one that its verdict follows from. Where several variants are compared, Holm's
+procedure tests the smallest p at alpha / m, the next at alpha / (m - 1), and stops at the first that is not below; each
+difference's interval has the confidence of the step at which it was tested (of the last step, where it was not). So it
+excludes 0 exactly where Holm's p is below alpha. Confidence intervals of this kind are not simultaneous in general;
+``tests/reports/test_verdicts.py`` counts in simulation how often any verdict of a report is wrong.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,7 +16,7 @@ from typing import Literal
 import numpy as np
 from scipy import optimize, stats
 
-from paperzoo.reports.model import Comparison, Interval, Verdict
+from paperzoo.reports.model import Comparison, Goal, Interval, Verdict
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
@@ -19,7 +26,6 @@ RESAMPLES = 9_999
 ENUMERATED_TO = 16  # pairs: 2^15 sign patterns up to the mirror
 SAMPLED = 100_000  # sign patterns of more pairs
 SPEAK_FROM, DECIDE_FROM = 3, 6  # pairs: 2/2^6 = .031 is the first sign-flip p below .05
-Goal = Literal["minimize", "maximize"]
 
 
 def interval(values: Sequence[float] | np.ndarray) -> Interval | None:
@@ -59,54 +65,97 @@ def _by_bootstrap(x: np.ndarray) -> tuple[float, float]:
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def paired(arm: Mapping[int, float], baseline: Mapping[int, float]) -> np.ndarray:
-    """Arm minus baseline for each seed that both have, (pairs,), in the order of seeds."""
-    return np.array([arm[seed] - baseline[seed] for seed in sorted(arm.keys() & baseline.keys())], float)
+def paired(variant: Mapping[int, float], baseline: Mapping[int, float]) -> np.ndarray:
+    """Variant minus baseline for each seed that both have, (pairs,), in the order of seeds."""
+    return np.array([variant[seed] - baseline[seed] for seed in sorted(variant.keys() & baseline.keys())], float)
 
 
-def compare(name: str, arm: Mapping[int, float], baseline: Mapping[int, float], goal: Goal) -> Comparison:
-    """One arm against the baseline, paired by seed; its verdict is that of the only comparison of a report."""
-    differences = paired(arm, baseline)
+def compare(
+    name: str, variant: Mapping[int, float], baseline: Mapping[int, float], goal: Goal, worth: float | None = None
+) -> Comparison:
+    """One variant against the baseline, paired by seed; its verdict is that of the only comparison of a report.
+
+    Args:
+        name: of the variant.
+        variant, baseline: scores by seed.
+        goal: of the metric.
+        worth: the smallest effect worth finding, in the scores' unit; without it no difference is ever ruled out.
+    """
+    differences = paired(variant, baseline)
     n = len(differences)
     p = t_test(differences)
     comparison = Comparison(
-        arm=name,
+        variant=name,
         n=n,
-        difference=interval(differences),
+        difference=_difference(differences),
         p=p,
         p_holm=p,
         p_sign_flip=sign_flip(differences),
         effect_size=effect_size(differences),
         detectable=detectable(differences),
         probability=probability(differences, goal),
-        verdict="too few seeds",
+        verdict="undecided",
+        spread=_spread(differences),
+        confidence=CONFIDENCE,
     )
-    return replace(comparison, verdict=verdict(comparison, goal))
+    return _at(comparison, CONFIDENCE, goal, worth)
 
 
-def holm(comparisons: Sequence[Comparison], goal: Goal) -> tuple[Comparison, ...]:
-    """The same comparisons with p adjusted over all of them (Holm 1979), and what follows from it.
+def _difference(differences: np.ndarray) -> Interval | None:
+    """The mean; ``_at`` gives it ends."""
+    n = len(differences)
+    return Interval(0.0 if _is_zero(differences) else float(differences.mean()), None, None, n, "none") if n else None
+
+
+def _spread(differences: np.ndarray) -> float | None:
+    if len(differences) < 2:
+        return None
+    return 0.0 if _is_constant(differences) else float(differences.std(ddof=1))
+
+
+def _at(comparison: Comparison, confidence: float, goal: Goal, worth: float | None) -> Comparison:
+    """A comparison with its interval at a confidence, by Student's t as its p is, and the verdict that follows."""
+    mean, n, spread = comparison.difference, comparison.n, comparison.spread
+    if mean is not None and spread is not None and n >= SPEAK_FROM:
+        half = _critical((1 - confidence) / 2, n - 1) * spread / math.sqrt(n)
+        interval = Interval(mean.mean, mean.mean - half, mean.mean + half, n, "t")
+        comparison = replace(comparison, difference=interval, confidence=confidence)
+    return replace(comparison, verdict=verdict(comparison, goal, worth))
+
+
+@lru_cache
+def _critical(tail: float, degrees: int) -> float:
+    """Student's t beyond which a tail lies."""
+    return float(stats.t.isf(tail, degrees))
+
+
+def holm(comparisons: Sequence[Comparison], goal: Goal, worth: float | None = None) -> tuple[Comparison, ...]:
+    """The same comparisons with p and intervals adjusted over all of them (Holm 1979), and what follows from it.
 
     That is the verdict, and the detectable difference: one that is alone in being there must pass alpha over the number
     of tests, Holm's first step.
     """
-    from statsmodels.stats.multitest import multipletests
-
-    tested = [c.p for c in comparisons if c.p is not None]
-    adjusted = iter(multipletests(tested, ALPHA, method="holm")[1] if len(tested) > 1 else tested)
-    given = [replace(c, p_holm=None if c.p is None else float(next(adjusted))) for c in comparisons]
-    return tuple(replace(c, verdict=verdict(c, goal), detectable=_shared(c, len(tested))) for c in given)
+    given = list(comparisons)
+    ranked = sorted((c.p, place) for place, c in enumerate(given) if c.p is not None)
+    tests, largest, rejected = len(ranked), 0.0, 0
+    for step, (p, place) in enumerate(ranked):
+        largest = max(largest, min(1.0, (tests - step) * p))
+        given[place] = replace(given[place], p_holm=largest, detectable=_shared(given[place], tests))
+        rejected += largest < ALPHA
+    for step, (_, place) in enumerate(ranked):
+        given[place] = _at(given[place], 1 - ALPHA / (tests - min(step, rejected, tests - 1)), goal, worth)
+    return tuple(given)
 
 
 def _shared(comparison: Comparison, tests: int) -> float | None:
     """What a comparison can detect where alpha is shared with others."""
     alone, n = comparison.detectable, comparison.n
-    return None if alone is None else alone * (_detectable_effect(n, tests) / _detectable_effect(n, 1))
+    return None if alone is None else alone * (detectable_effect(n, tests) / detectable_effect(n, 1))
 
 
 def t_test(differences: np.ndarray) -> float | None:
-    """Two-sided p of the paired t-test; without spread 1 where nothing differs, else 0. None below two pairs."""
-    if len(differences) < 2:
+    """Two-sided p of the paired t-test; without spread 1 where nothing differs, else 0. None below three."""
+    if len(differences) < SPEAK_FROM:
         return None
     if _is_constant(differences):
         return 1.0 if _is_zero(differences) else 0.0
@@ -159,14 +208,14 @@ def detectable(differences: np.ndarray) -> float | None:
     """
     if len(differences) < SPEAK_FROM or _is_constant(differences):
         return None
-    return _detectable_effect(len(differences), 1) * float(differences.std(ddof=1))
+    return detectable_effect(len(differences), 1) * float(differences.std(ddof=1))
 
 
 @lru_cache
-def _detectable_effect(n: int, tests: int) -> float:
+def detectable_effect(n: int, tests: int) -> float:
     """The d_z that ``n`` pairs find where alpha is shared by ``tests``.
 
-    Solved here: statsmodels' ``solve_power`` gives a wrong root, without a word, for few pairs and a small alpha.
+    Solved here: statsmodels' ``solve_power`` gives a wrong root, without an error, for few pairs and a small alpha.
     """
     critical = stats.t.isf(ALPHA / tests / 2, n - 1)
 
@@ -177,9 +226,12 @@ def _detectable_effect(n: int, tests: int) -> float:
 
 
 def probability(differences: np.ndarray, goal: Goal) -> float | None:
-    """P(arm beats baseline) on a seed not yet seen: Student's predictive distribution of one more difference."""
+    """P(variant beats baseline) on a seed not yet seen: Student's predictive distribution of one more difference.
+
+    None below three pairs.
+    """
     n = len(differences)
-    if n < 2:
+    if n < SPEAK_FROM:
         return None
     gain = differences if goal == "maximize" else -differences
     if _is_constant(gain):
@@ -187,20 +239,30 @@ def probability(differences: np.ndarray, goal: Goal) -> float | None:
     return float(stats.t.cdf(gain.mean() / (gain.std(ddof=1) * math.sqrt(1 + 1 / n)), n - 1))
 
 
-def verdict(comparison: Comparison, goal: Goal) -> Verdict:
-    """What may be said: nothing below three pairs, at most the direction below six, then better or worse.
+def verdict(comparison: Comparison, goal: Goal, worth: float | None = None) -> Verdict:
+    """What may be said, from the adjusted interval alone.
 
-    A difference is said to be there if Holm's p is below .05.
+    A difference is there if the interval excludes 0: ``better`` or ``worse`` with six pairs, with three to five it
+    only ``looks`` so. There is ``no difference`` (larger than ``worth``) if the interval lies within ``worth`` of 0 on
+    both sides and holds 0. All else is undecided, and so is everything below three pairs.
     """
-    if comparison.n < SPEAK_FROM or comparison.difference is None:
-        return "too few seeds"
-    if comparison.p_holm is None or not comparison.p_holm < ALPHA:
-        return "no difference seen"
-    if comparison.n < DECIDE_FROM:
-        return "direction"
-    return "better" if is_gain(comparison.difference.mean, goal) else "worse"
+    seen = comparison.difference
+    if seen is None or seen.low is None or seen.high is None:
+        return "undecided"
+    if comparison.p_holm is not None and comparison.p_holm < ALPHA:
+        if is_gain(seen.mean, goal):
+            return "better" if comparison.n >= DECIDE_FROM else "looks better"
+        return "worse" if comparison.n >= DECIDE_FROM else "looks worse"
+    return "no difference" if worth is not None and -worth < seen.low <= seen.high < worth else "undecided"
 
 
 def is_gain(difference: float, goal: Goal) -> bool:
-    """Whether a difference (arm minus baseline) goes where the metric should."""
+    """Whether a difference (variant minus baseline) goes where the metric should."""
     return difference > 0 if goal == "maximize" else difference < 0
+
+
+def most_gain(interval: Interval, goal: Goal) -> float | None:
+    """The largest gain that an interval of a difference allows; negative where it is a loss. None without ends."""
+    if interval.low is None or interval.high is None:
+        return None
+    return interval.high if goal == "maximize" else -interval.low

@@ -1,17 +1,19 @@
 """Figures in words: one way to write a number, an interval, a probability, in every form of a report."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from paperzoo.reports.model import Interval, Verdict
+from paperzoo.reports.model import Interval, Report, Verdict
 
 NONE = "\N{EN DASH}"  # where there is no figure
 SYMBOLS: dict[Verdict, str] = {
     "better": "▲",
     "worse": "▼",
-    "direction": "◇",
-    "no difference seen": "○",
-    "too few seeds": "\N{MULTIPLICATION SIGN}",
+    "looks better": "△",
+    "looks worse": "▽",
+    "no difference": "=",
+    "undecided": "?",
 }
 
 
@@ -24,7 +26,8 @@ def _number(value: float, largest: float, signed: bool) -> str:
     """A number with the decimals that the largest of its neighbours has."""
     if not math.isfinite(value):
         return str(value)
-    digits = f"{abs(value):.2f}" if abs(largest) >= 0.1 or value == 0 else f"{abs(value):.3g}"
+    value = 0.0 if abs(value) < 1e-9 * abs(largest) else value  # a rounding
+    digits = f"{abs(value):.2f}" if abs(largest) >= 0.09995 or value == 0 else f"{abs(value):.3g}"
     sign = "\N{MINUS SIGN}" if value < 0 else "+" if signed else ""
     return sign + digits
 
@@ -33,17 +36,31 @@ def interval(value: Interval | None, unit: str = "", *, signed: bool = False) ->
     """87.93 % (87.41 to 88.45)."""
     if value is None:
         return NONE
-    mean = f"{number(value.mean, signed=signed)} {unit}".strip()
+    shown = f"{mean(value, signed=signed)} {unit}".strip()
     ends = bounds(value, signed=signed)
-    return f"{mean} ({ends})" if ends else mean
+    return f"{shown} ({ends})" if ends else shown
+
+
+def mean(value: Interval, *, signed: bool = False) -> str:
+    """With as many decimals as its interval has."""
+    return _number(value.mean, _largest(value), signed)
 
 
 def bounds(value: Interval, *, signed: bool = False) -> str:
     """87.41 to 88.45, both with as many decimals; nothing where there is no interval."""
     if value.low is None or value.high is None:
         return ""
-    largest = max(abs(value.low), abs(value.mean), abs(value.high))
+    largest = _largest(value)
     return f"{_number(value.low, largest, signed)} to {_number(value.high, largest, signed)}"
+
+
+def _largest(value: Interval) -> float:
+    return max(abs(number) for number in (value.low, value.mean, value.high) if number is not None)
+
+
+def together(values: Sequence[float]) -> list[str]:
+    """Numbers with as many decimals as the largest of them has."""
+    return [_number(value, max(map(abs, values)), False) for value in values]
 
 
 def probability(value: float | None) -> str:
@@ -95,9 +112,16 @@ def setting(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def verdict(value: Verdict) -> str:
+def verdict(value: Verdict, report: Report) -> str:
     """The verdict with its symbol, which tells it without colour."""
-    return f"{SYMBOLS[value]} {value}"
+    return f"{SYMBOLS[value]} {verdict_words(value, report.worth, report.points)}"
+
+
+def verdict_words(value: Verdict, worth: float | None, points: str) -> str:
+    """The verdict in words; that of no difference says how large one may still be."""
+    if value != "no difference":
+        return value
+    return f"no difference larger than {number(worth)} {points}".strip()
 
 
 def printable(text: str) -> str:

@@ -1,8 +1,8 @@
 """A report's folder: what it is derived from, and everything that is derived.
 
 ``reports/<name>/`` holds ``runs.jsonl`` (the records), ``<name>.yaml`` (the sweep), ``problems.txt`` (what the source
-could not read, if anything) and ``report.yaml`` (what a person says, if anyone does). All else follows from these four:
-the same inputs give the same bytes.
+could not read, if anything), ``places.json`` (where the sweep file and the report are, if elsewhere than usual) and
+``report.yaml`` (what the author says, if anything). All else follows from these: the same inputs give the same bytes.
 """
 
 import shutil
@@ -12,14 +12,15 @@ from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.errors import UserError
-from paperzoo.reports import description, measured, sources
+from paperzoo.reports import description, measured, places, record_sources
 from paperzoo.reports.analysis import analyse
 from paperzoo.reports.figures import draw, write_figures
 from paperzoo.reports.markdown import write_markdown
 from paperzoo.reports.model import Report
 from paperzoo.reports.page import write_index, write_page
-from paperzoo.reports.sources import PROBLEMS, RECORDS, Found
-from paperzoo.reports.table import write_table
+from paperzoo.reports.places import Places
+from paperzoo.reports.record_sources import PROBLEMS, RECORDS, Found
+from paperzoo.reports.runs_csv import write_table
 from paperzoo.runs.record import write_atomically
 from paperzoo.sweeps.specification import read
 
@@ -64,18 +65,18 @@ def make(
     if folder / f"{name}.yaml" == folder / description.FILE:
         raise UserError(f"{path}: a report's own description is called {description.FILE}; give the sweep another name")
     description.read(folder / description.FILE)  # a mistake in it is found before anything is written
-    found = sources.find(source, sweep, name, runs_dir=runs_dir, storage=storage, wandb_sweep=wandb_sweep)
+    found = record_sources.find(source, sweep, name, runs_dir=runs_dir, storage=storage, wandb_sweep=wandb_sweep)
     if not found.records and _has_records(folder):
         raise UserError(
-            f"source={source}: holds no run of {name}, so that the report in {folder} stays; "
-            f"source={folder} writes it anew from its own records"
+            f"source={source}: holds no run of {name}, so the report in {folder} stays as it is; "
+            f"source={folder} writes it again from its own records"
         )
     try:
         Path(out).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.", dir=out) as temporary:
             new = Path(temporary) / name
             copy_inputs(folder, new)
-            save(found, Path(path), new)
+            save(found, Path(path), new, Places(str(Path(path)), str(folder), runs_dir))
             del found  # it is read again, and large
             written = derive(new, new)
             _put(new, folder)
@@ -98,14 +99,22 @@ def _put(new: Path, folder: Path) -> None:
     for name in sorted(names):
         (new / name).replace(folder / name)
     for path in folder.iterdir():
-        if path.name not in names and (path.suffix in DRAWN or path.name == PROBLEMS):
+        if path.name not in names and (path.suffix in DRAWN or path.name in (PROBLEMS, places.FILE)):
             path.unlink()
 
 
-def save(found: Found, sweep: Path, folder: Path) -> None:
-    """Write what a report is derived from."""
+def save(found: Found, sweep: Path, folder: Path, where: Places | None = None) -> None:
+    """Write what a report is derived from.
+
+    Args:
+        found: what the source gave.
+        sweep: the sweep file, which is copied.
+        folder: of the report.
+        where: the sweep file and the report will be, for the commands; the usual places unless given.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / RECORDS, "".join(sources.written(found.records)).encode())
+    places.save(where or Places.usual(folder.name), folder)
+    write_atomically(folder / RECORDS, "".join(record_sources.written(found.records)).encode())
     write_atomically(folder / f"{folder.name}.yaml", sweep.read_bytes())
     problems = folder / PROBLEMS
     if found.problems:
@@ -137,14 +146,14 @@ def load(folder: Path) -> Report:
     """
     name = folder.resolve().name
     sweep = read(folder / f"{name}.yaml")
-    found = sources.of_report(folder)
+    found = record_sources.of_report(folder)
     said = description.read(folder / description.FILE)
-    return analyse(found.records, sweep, said, name=name, problems=found.problems)
+    return analyse(found.records, sweep, said, name=name, problems=found.problems, places=places.read(folder))
 
 
 def inputs(folder: Path) -> list[Path]:
     """The files in a report's folder that are given, not derived."""
-    names = (RECORDS, f"{folder.resolve().name}.yaml", PROBLEMS, description.FILE)
+    names = (RECORDS, f"{folder.resolve().name}.yaml", PROBLEMS, places.FILE, description.FILE)
     return [folder / name for name in names if (folder / name).is_file()]
 
 

@@ -41,6 +41,6 @@ def hydra_words(sweep: Sweep, cell: Cell) -> list[str]:
     return line[line.index(sweep.program) + 1 :] if sweep.program in line else [word for word in line if "=" in word]
 
 
-def label(arm: dict[str, Any]) -> str:
-    """An arm in words, for tables and figures."""
-    return " ".join(words(arm)) or "all runs"
+def label(variant: dict[str, Any]) -> str:
+    """A variant in words, for tables and figures."""
+    return " ".join(words(variant)) or "all runs"

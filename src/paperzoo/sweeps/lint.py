@@ -1,5 +1,6 @@
 """What W&B and Hydra would misunderstand in a sweep file, found before the first run."""
 
+import difflib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +9,20 @@ from typing import Any
 import yaml
 
 from paperzoo.config import compose
+from paperzoo.config.building import locate
 from paperzoo.errors import UserError
+from paperzoo.metric import LOSS, Metric
 from paperzoo.sweeps.command import command, hydra_words, words
 from paperzoo.sweeps.specification import Cell, Parameter, Sweep, read
 
 HYDRA_FORMS = ("${args_no_hyphens}", "${args_append_hydra}", "${args_override_hydra}")
 BOOLEANS = ("true", "false", "True", "False", "TRUE", "FALSE")
+COMMAND = """\
+command:
+  - ${env}
+  - ${interpreter}
+  - ${program}
+  - ${args_no_hyphens}"""
 COMPOSED = 200  # of a large grid so many runs are composed, spread over it
 
 
@@ -41,7 +50,10 @@ def findings(path: Path, sweep: Sweep) -> Iterator[str]:
 
 def _program(path: Path, sweep: Sweep) -> Iterator[str]:
     if not any(form in sweep.command for form in HYDRA_FORMS):
-        yield "command: must hold ${args_no_hyphens}: Hydra reads key=value, W&B's own default gives --key=value"
+        yield (
+            "command: must hold ${args_no_hyphens}: Hydra reads key=value, W&B's own default gives --key=value; "
+            f"paste these lines:\n{COMMAND}"
+        )
     if "${program}" not in sweep.command:
         yield "command: must hold ${program}"
     known = ("${env}", "${interpreter}", "${program}", "${args}", *HYDRA_FORMS)
@@ -109,13 +121,42 @@ def _metric(sweep: Sweep) -> Iterator[str]:
 
 
 def _runs(sweep: Sweep) -> Iterator[str]:
-    """Every run must compose and validate as its own command line would."""
+    """Every run must compose and validate as its own command line would, and its task must have the metric."""
+    targets: dict[str, str] = {}
     for cell in samples(sweep):
         try:
-            compose("train", hydra_words(sweep, cell))
+            model = compose("train", hydra_words(sweep, cell)).model
         except UserError as error:
             yield f"{' '.join(command(sweep, cell)[2:])}: {error}"
             return
+        targets.setdefault(model.target, model.name)
+    for target, name in targets.items():
+        yield from _logged(sweep, target, name)
+
+
+def _logged(sweep: Sweep, target: str, model: str) -> Iterator[str]:
+    """Whether the runs of a model will have the metric, and whether the sweep looks for its better end.
+
+    The model's class says what its task measures; importing it imports torch, which only this check needs.
+    """
+    if sweep.metric is None:
+        return
+    declared: tuple[Metric, ...] = getattr(locate(target), "metrics", ())
+    split, _, name = sweep.metric.name.removeprefix("best/").partition("/")
+    known = {metric.name: metric for metric in (*declared, LOSS)}
+    if not declared or split == "train" or "/" in name or name.startswith("loss_"):
+        return  # training logs each of its losses, and papers what their layers have learned
+    if name not in known:
+        there = [f"{split}/{each}" for each in known]
+        near = difflib.get_close_matches(f"{split}/{name}", there, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        yield f"metric.name: {sweep.metric.name} is logged by no run of {model}, there are {', '.join(there)}{hint}"
+        return
+    goal = {"max": "maximize", "min": "minimize"}[known[name].goal]
+    if sweep.metric.goal != goal:
+        given = sweep.metric.goal if "goal" in sweep.metric.model_fields_set else f"{sweep.metric.goal} (W&B's default)"
+        good = "higher" if goal == "maximize" else "lower"
+        yield f"metric.goal: {given}, but {good} is better of {sweep.metric.name}; write goal: {goal}"
 
 
 def samples(sweep: Sweep) -> list[Cell]:

@@ -35,13 +35,13 @@ Distribution = Literal[
 ]
 
 
-class Part(BaseModel):
+class SweepPart(BaseModel):
     """A part of the file: an unknown key is a mistake, which W&B would silently ignore; the text 1e-3 is no number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Parameter(Part):
+class Parameter(SweepPart):
     """What a parameter may be: one ``value``, some ``values``, or a distribution over numbers."""
 
     value: Any = None
@@ -116,7 +116,7 @@ class Parameter(Part):
         return self.values
 
 
-class Metric(Part):
+class Metric(SweepPart):
     """What is looked at."""
 
     name: str
@@ -124,7 +124,7 @@ class Metric(Part):
     target: float | None = None
 
 
-class EarlyTerminate(Part):
+class EarlyTerminate(SweepPart):
     """Hyperband: at each bracket the worse runs stop."""
 
     type: Literal["hyperband"]
@@ -152,7 +152,7 @@ class EarlyTerminate(Part):
         return max(1, int(self.max_iter / self.eta**self.s))
 
 
-class Sweep(Part):
+class Sweep(SweepPart):
     """The file, whole."""
 
     program: str
@@ -190,8 +190,8 @@ class Sweep(Part):
         """The parameters that differ between runs, the seed aside."""
         return [key for key, parameter in self.parameters.items() if _varies(parameter) and key != SEED]
 
-    def arm(self, cell: Cell) -> Cell:
-        """What tells the run's arm from the others: its varying parameters without the seed."""
+    def variant(self, cell: Cell) -> Cell:
+        """What tells the run's variant from the others: its varying parameters without the seed."""
         return {key: cell[key] for key in self.varying}
 
 
@@ -237,7 +237,11 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         if parents[1:2] == ["parameters"] and last == "parameters":
             return f"{place}: nested parameters do not reach Hydra; write dotted keys, such as optimizer.lr"
-        models: dict[str, type[Part]] = {"parameters": Parameter, "metric": Metric, "early_terminate": EarlyTerminate}
+        models: dict[str, type[SweepPart]] = {
+            "parameters": Parameter,
+            "metric": Metric,
+            "early_terminate": EarlyTerminate,
+        }
         model = models.get(parents[1] if len(parents) > 1 else "", Sweep)
         near = difflib.get_close_matches(last, model.model_fields, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""

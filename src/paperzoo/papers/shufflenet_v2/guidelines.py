@@ -156,7 +156,7 @@ class Row(NamedTuple):
     """An arm, counted and measured."""
 
     counted: Count
-    per_second: float  # images, the median of the rounds
+    per_second: float  # images: of the first arm the median of the rounds, of the others that times their speed
     speed: list[float]  # to that of the first arm, round by round
 
 
@@ -170,7 +170,9 @@ def show() -> None:
             "ShuffleNet V2's guidelines: networks of equal multiply-adds (MACs), at other speeds. Numbers accessed are"
             f" per image: of convolutions, and of all other operations. Inference, {BATCH} x {SIZE} x {SIZE} pixels,"
             f" float32, channels last, {threads} thread{'s' * (threads > 1)}, torch {torch.__version__};"
-            f" {len(next(iter(rows['G1'].values())).speed)} rounds of all arms in turn, speeds with 95 % intervals."
+            f" {len(next(iter(rows['G1'].values())).speed)} rounds of all variants in turn. Speed: that of"
+            " the first variant is 1, median of the rounds' ratios with 95 % interval; images/s are its images/s times"
+            " the speed."
         )
     )
     for name, guideline in GUIDELINES.items():
@@ -202,9 +204,10 @@ def measure(rounds: int = ROUNDS, budget: float | None = SECONDS) -> dict[str, d
 
 
 def _row(counted: Count, times: dict[str, list[float]], name: str, label: str) -> Row:
-    first = next(iter(GUIDELINES[name].arms))
-    own = times[f"{name} {label}"]
-    return Row(counted, BATCH / statistics.median(own), ratios(times[f"{name} {first}"], own))
+    first = times[f"{name} {next(iter(GUIDELINES[name].arms))}"]
+    speed = ratios(first, times[f"{name} {label}"])
+    # A median of rounds beside a median of ratios could say that of two arms each is the faster.
+    return Row(counted, BATCH / statistics.median(first) * statistics.median(speed), speed)
 
 
 def verdict(rows: dict[str, Row]) -> str:
@@ -220,7 +223,7 @@ def verdict(rows: dict[str, Row]) -> str:
 
 def _table(rows: dict[str, Row]) -> Table:
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), pad_edge=False)
-    table.add_column("arm", no_wrap=True, min_width=26)
+    table.add_column("variant", no_wrap=True, min_width=26)
     for title in ("MACs", "accessed", "others", "images/s"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("speed", overflow="fold")

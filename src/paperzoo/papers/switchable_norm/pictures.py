@@ -10,26 +10,27 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from paperzoo.reports.model import Arm, Report
+from paperzoo.reports.model import Report, Variant
 
 KINDS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7")  # of statistics, told apart by all kinds of colour vision
-MOST = 4  # arms that get a picture
+MOST = 4  # variants that get a picture
 HATCHES = ("", "////", "....", "xxxx")  # tell the kinds apart without colour
 Shares = dict[str, dict[str, float]]  # <mean or variance>/<kind>: the share of each layer
 
 
 def figures(report: Report) -> dict[str, Figure]:
-    """A picture for each arm whose records hold ``norm/<layer>/<mean or variance>/<kind>``; mean over its runs."""
-    known = [(arm, shares) for arm in report.arms if (shares := _shares(arm))]
+    """A picture for each variant whose records hold ``norm/<layer>/<mean or variance>/<kind>``; mean over its runs."""
+    known = [(variant, shares) for variant in report.variants if (shares := _shares(variant))]
     names = ["norm_ratios", *(f"norm_ratios_{place}" for place in range(2, MOST + 1))]
     return {
-        name: _bars(shares, f"Learned shares of {arm.name}") for name, (arm, shares) in zip(names, known, strict=False)
+        name: _bars(shares, f"Learned shares of {variant.name}")
+        for name, (variant, shares) in zip(names, known, strict=False)
     }
 
 
-def _shares(arm: Arm) -> Shares:
+def _shares(variant: Variant) -> Shares:
     values: dict[str, dict[str, list[float]]] = {}
-    for run in arm.runs:
+    for run in variant.runs:
         for key, value in run.results["last"].metrics.items() if "last" in run.results else ():
             if key.startswith("norm/") and math.isfinite(value):
                 _, layer, what = key.split("/", 2)

@@ -1,4 +1,4 @@
-const told = document.getElementById("told");
+const status = document.getElementById("copied");
 for (const button of document.querySelectorAll("button[data-copy]")) {
   button.hidden = false;
   button.addEventListener("click", async () => {
@@ -11,7 +11,7 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
       copied = document.execCommand("copy");
     }
     button.textContent = copied ? "Copied" : "Selected";
-    told.textContent = copied ? "Copied to the clipboard" : "Selected, not copied";
-    setTimeout(() => { button.textContent = "Copy"; told.textContent = ""; }, 2000);
+    status.textContent = copied ? "Copied to the clipboard" : "Selected, not copied";
+    setTimeout(() => { button.textContent = "Copy"; status.textContent = ""; }, 2000);
   });
 }

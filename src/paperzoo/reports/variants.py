@@ -1,4 +1,4 @@
-"""Which run belongs to which arm: a record's settings against a sweep's cells."""
+"""Which run belongs to which variant: a record's settings against a sweep's cells."""
 
 import contextlib
 import json
@@ -14,7 +14,7 @@ from paperzoo.sweeps.specification import SEED, Cell, Sweep
 
 @dataclass
 class Group:
-    """An arm's runs, before anything is computed of them."""
+    """A variant's runs, before anything is computed of them."""
 
     settings: dict[str, Any]
     cell: Cell  # one of its runs', with every parameter
@@ -23,23 +23,23 @@ class Group:
 
 
 def groups(sweep: Sweep, records: Iterable[Record]) -> tuple[list[Group], list[Record]]:
-    """The arms of a grid in the sweep's order with their runs, and the records of no arm.
+    """The variants of a grid in the sweep's order with their runs, and the records of no variant.
 
     Of several attempts of an identity the latest finished counts, else the latest.
     """
     made: dict[str, Group] = {}
     for cell in sweep.cells():
-        group = made.setdefault(_key(sweep.arm(cell)), Group(sweep.arm(cell), cell))
+        group = made.setdefault(_key(sweep.variant(cell)), Group(sweep.variant(cell), cell))
         if SEED in cell:
             group.seeds.append(int(cell[SEED]))
     strangers = []
     for entry in latest_attempts(records):
         settings = cell_of(sweep, entry)
-        arm = None if settings is None else made.get(_key(sweep.arm(settings)))
-        if arm is None or (arm.seeds and entry.seed not in arm.seeds):
+        variant = None if settings is None else made.get(_key(sweep.variant(settings)))
+        if variant is None or (variant.seeds and entry.seed not in variant.seeds):
             strangers.append(entry)
         else:
-            arm.runs.setdefault(entry.seed, []).append(entry)
+            variant.runs.setdefault(entry.seed, []).append(entry)
     return list(made.values()), strangers
 
 

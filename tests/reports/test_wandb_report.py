@@ -7,31 +7,31 @@ from synthetic import record, records, sweep
 from wandb_server import Server
 
 from paperzoo.errors import UserError
-from paperzoo.reports import markdown, publishing
+from paperzoo.reports import markdown, wandb_report
 from paperzoo.reports.analysis import analyse
 
 
 def test_without_the_package_it_is_one_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     with pytest.raises(UserError, match=r"wandb-workspaces is not installed; pip install 'paperzoo\[publish\]'"):
-        publishing.check("someone/p")
+        wandb_report.check("someone/p")
 
 
 def test_where_nobody_is_logged_in_it_is_one_line(monkeypatch):
     def save(_):
         raise Exception("not logged in to W&B\nat all")  # as wandb-workspaces does
 
-    monkeypatch.setattr(publishing, "build", lambda *_: type("Made", (), {"save": save})())
+    monkeypatch.setattr(wandb_report, "build", lambda *_: type("Made", (), {"save": save})())
     with pytest.raises(
         UserError, match=r"^publish=wandb: W&B does not take the report \(not logged in to W&B\); `wandb"
     ):
-        publishing.publish(None, "someone/paperzoo")
+        wandb_report.publish(None, "someone/paperzoo")
 
 
 @pytest.mark.parametrize("project", [None, "", "p", "a/b/c"])
 def test_it_needs_a_project(project):
     with pytest.raises(UserError, match=r"publish=wandb needs project=<entity>/<project>"):
-        publishing.check(project)
+        wandb_report.check(project)
 
 
 @pytest.mark.parametrize("method", ["grid", "random"])
@@ -42,14 +42,14 @@ def test_the_blocks(method, monkeypatch):
     monkeypatch.setattr(interface, "execute_graphql", lambda *_: {"project": {"id": "p", "internalId": "p"}})
     given = records() if method == "grid" else [record(lr=0.01 * 2**i, minute=i) for i in range(6)]
     report = analyse(given, sweep(method))
-    saved = publishing.build(report, "someone/p")._to_model()
+    saved = wandb_report.build(report, "someone/p")._to_model()
     assert saved.display_name == "x"
     text = saved.spec.model_dump_json(by_alias=True, exclude_none=True)
     blocks = [block.type for block in saved.spec.blocks]
     assert blocks == ["paragraph", "markdown-block", "panel-grid", "paragraph"]
     assert saved.spec.blocks[1].content == markdown.text(report)
-    for arm in report.arms:
-        assert all(run.id in text for run in arm.runs)
+    for variant in report.variants:
+        assert all(run.id in text for run in variant.runs)
     assert ("Parameter Importance" in text) == (method == "random")
 
 
@@ -61,7 +61,7 @@ def test_it_is_saved_on_the_server(monkeypatch):
         monkeypatch.setenv(f"WANDB_{name}", value)
     wandb.teardown()
     report = analyse(records(), sweep())
-    address = publishing.publish(report, "someone/paperzoo")
+    address = wandb_report.publish(report, "someone/paperzoo")
     wandb.teardown()
     server.stop()
     assert address.startswith(server.url)

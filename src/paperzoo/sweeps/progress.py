@@ -63,6 +63,11 @@ class SweepTable:
                 self.console.print(self._line(trial), soft_wrap=True, highlight=False, markup=False)
         self.seen = {trial.number for trial in ended}
 
+    def failures(self) -> list[str]:
+        """A line with the reason for each run that failed."""
+        counted = self.plan.counted().values()
+        return [self._line(trial) for trial in counted if state_of(trial) == "failed"]
+
     def summary(self) -> str:
         """One line: counts, the best, the time left."""
         counted = list(self.plan.counted().values())

@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from paperzoo.errors import UserError
 from paperzoo.reports import wandb_files
-from paperzoo.reports.arms import cell_of, order
 from paperzoo.reports.foreign import to_record
+from paperzoo.reports.variants import cell_of, order
 from paperzoo.reports.wandb_files import Logged
 from paperzoo.runs import folders, record
 from paperzoo.runs.identity import without_places

@@ -64,7 +64,8 @@ def build(report: Report, project: str) -> Any:
 def _panels(report: Report, blocks: Any) -> list[Any]:
     metric = report.metric.removeprefix("best/")
     panels = [
-        blocks.LinePlot(x=STEP, y=[metric.replace("test/", "val/"), "train/loss"]),
+        blocks.LinePlot(x=STEP, y=[metric.replace("test/", "val/")]),
+        blocks.LinePlot(x=STEP, y=["lr"]),
         blocks.BarPlot(metrics=[metric]),
     ]
     if report.importance:
@@ -79,7 +80,7 @@ def _panels(report: Report, blocks: Any) -> list[Any]:
 
 def _filter(report: Report) -> str:
     """The report's runs alone; a run's name on W&B is its id."""
-    ids = [repr(run.id) for arm in report.arms for run in arm.runs]
+    ids = [repr(run.id) for variant in report.variants for run in variant.runs]
     return f"Name in [{', '.join(ids)}]" if ids else ""
 
 

@@ -1,4 +1,4 @@
-"""``reproduce.py reports/x``: derive a report again and compare bytes, or run an arm again and compare metrics."""
+"""``reproduce.py reports/x``: derive a report again and compare bytes, or run a variant again and compare metrics."""
 
 import tempfile
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ def run(
     """What ``reproduce.py`` does with a folder of reports.
 
     Raises:
-        UserError: it holds no report, or none with such an arm or seed, or the options are a run's.
+        UserError: it holds no report, or none with such a variant or seed, or the options are a run's.
     """
     if diff is not None:
         raise UserError(f"diff={diff}: goes with a run's id, {path} is a folder")
@@ -38,7 +38,7 @@ def run(
         raise UserError(f"{path}: neither a run nor a report; a report's folder holds {RECORDS}")
     if row is None:
         if seed is not None:
-            raise UserError(f"seed={seed}: goes with row=<arm>")
+            raise UserError(f"seed={seed}: goes with row=<variant>")
         return reproduce(path)
     number = None if seed is None else whole_number("seed", seed)
     return rerun(path, row, number, runs_dir=runs_dir, data_dir=data_dir, tolerance=tolerance)
@@ -103,21 +103,21 @@ def _difference(there: Path, derived: Path) -> str | None:
 
 
 def rerun(path: str, row: str, seed: int | None, *, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
-    """Run the runs of one arm again, all or that of one seed, and compare each; 0 if all are equal, else 1.
+    """Run the runs of one variant again, all or that of one seed, and compare each; 0 if all are equal, else 1.
 
     Raises:
-        UserError: there is no such arm or seed.
+        UserError: there is no such variant or seed.
     """
     if not (Path(path) / RECORDS).is_file():
         raise UserError(f"{path}: row= goes with one report's folder, such as {path}/{_reports(Path(path))[0].name}")
     report = load(Path(path))
-    names = [arm.name for arm in report.arms]
-    arm = next((arm for arm in report.arms if arm.name == row), None)
-    if arm is None:
-        raise UserError(f"row={row}: there is no such arm, there are {', '.join(names)}{nearest(row, names)}")
-    chosen = [entry for entry in arm.runs if seed in (None, entry.seed)]
+    names = [variant.name for variant in report.variants]
+    variant = next((variant for variant in report.variants if variant.name == row), None)
+    if variant is None:
+        raise UserError(f"row={row}: there is no such variant, there are {', '.join(names)}{nearest(row, names)}")
+    chosen = [entry for entry in variant.runs if seed in (None, entry.seed)]
     if not chosen:
-        known = ", ".join(str(entry.seed) for entry in arm.runs) or "none"
+        known = ", ".join(str(entry.seed) for entry in variant.runs) or "none"
         of_what = f"row={row}" if seed is None else f"seed={seed}"
         raise UserError(f"{of_what}: {row} has no such run in the report; its seeds: {known}")
     paths = Paths(runs_dir=runs_dir, data_dir=data_dir)

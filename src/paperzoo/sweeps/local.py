@@ -8,8 +8,8 @@ from typing import Any
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.sweeps import lint
 from paperzoo.sweeps.agents import Agents
+from paperzoo.sweeps.progress import SweepTable
 from paperzoo.sweeps.storage import Plan
-from paperzoo.sweeps.table import SweepTable
 
 
 def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failures: int, retry_failed: bool) -> int:
@@ -32,6 +32,9 @@ def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failu
     with SweepTable(plan, workers) as table:
         workers.run(table.show)
     print(table.summary())
+    if table.live:  # elsewhere each failure was a line already
+        for line in table.failures():
+            print(line)
     if caught:
         raise Interrupted(signal.Signals(caught[0]))
     failed = [trial for trial in plan.counted().values() if trial.user_attrs.get("outcome") == "failed"]
