@@ -68,7 +68,7 @@ def test_a_card_says_all_that_it_holds(slug, columns):
         (["scnett"], "did you mean scnet?"),
         (["scnet", "resnet"], "resnet"),
         (["--al"], "--al"),
-        (["page=x"], "page=x: there is no such page; pages: guidelines"),
+        (["page=x"], "page=x: there is no such page; pages: arithmetic, guidelines, schedule"),
         (["page=guideline"], "did you mean guidelines?"),
         (["page="], "page=: there is no such page"),
         (["scnet", "page=guidelines"], "one of the two"),
@@ -109,3 +109,43 @@ def test_help():
 )
 def test_short_numbers(number, text):
     assert zoo._short(number) == text
+
+
+def test_page_arithmetic_counts_a_networks_convolutions_by_the_formulas(capsys):
+    import timm
+
+    import paperzoo.papers.resnet  # noqa: F401 (registers resnet_small)
+    from paperzoo.accounting import count
+    from paperzoo.pages import arithmetic
+
+    network = timm.create_model("resnet_small", in_chans=1)
+    layers = arithmetic.layers(network, (1, 28, 28))
+    naive = sum(
+        layer.after[0] * layer.after[1] * layer.conv.weight.numel() for layer in layers
+    )  # no groups: a weight meets every pixel of its map
+    arithmetic.show(network="resnet_small", size="28", chans="1")
+    shown = capsys.readouterr().out
+    assert f"{naive:,} multiply-adds" in shown
+    assert f"{count(network, (1, 28, 28)).macs:,} multiply-adds" in shown
+    assert "receptive field before pooling: 11 x 11 pixels" in shown
+    arithmetic.show()
+    assert "115,605,504" in capsys.readouterr().out  # 56 * 56 * 9 * 64 * 64
+
+
+def test_page_schedule_prints_and_draws(capsys, tmp_path):
+    from paperzoo.pages import schedule
+
+    schedule.show(scheduler="constant", epochs="2", steps="3")
+    shown = capsys.readouterr().out
+    assert "optimizer.lr=0.1" in shown
+    schedule.show(out=str(tmp_path / "s.png"))
+    assert (tmp_path / "s.png").stat().st_size > 5000
+
+
+def test_a_page_names_the_options_that_it_has():
+    from paperzoo import zoo
+    from paperzoo.errors import UserError
+
+    assert {"arithmetic", "guidelines", "schedule"} <= set(zoo.pages())
+    with pytest.raises(UserError, match="page=schedule has no such option; options: scheduler, epochs"):
+        zoo.show_page("schedule", speed="1")

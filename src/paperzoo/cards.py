@@ -194,6 +194,7 @@ class Card(CardPart):
     claims: Annotated[list[Claim], Field(min_length=1)]
     deviations: list[Deviation] = []
     measured: list[Measured] = []
+    pages: list[Text] = []  # modules of its folder whose show() prints a page: python src/zoo.py page=<name>
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -11,7 +11,14 @@ from paperzoo.errors import Interrupted, UserError
 Handler = Callable[..., int | None]
 
 
-def run(handler: Handler, usage: str, *, positional: int = 0, defaults: Mapping[str, str | None]) -> None:
+def run(
+    handler: Handler,
+    usage: str,
+    *,
+    positional: int = 0,
+    defaults: Mapping[str, str | None],
+    more_with: str | None = None,
+) -> None:
     """Call ``handler(*positional, **options)`` with the command line's words and exit with what it returns.
 
     A user's mistake is one line on stderr and exit code 2. Words are text; the handler reads them as it needs.
@@ -21,9 +28,10 @@ def run(handler: Handler, usage: str, *, positional: int = 0, defaults: Mapping[
         usage: the docstring that ``--help`` prints.
         positional: how many words may come before the options.
         defaults: the options and their defaults.
+        more_with: an option that brings others, which the handler checks.
     """
     try:
-        given, options = _parse(sys.argv[1:], usage, positional, defaults)
+        given, options = _parse(sys.argv[1:], usage, positional, defaults, more_with)
         code = handler(*given, **options) or 0
         sys.stdout.flush()
     except UserError as error:
@@ -41,16 +49,17 @@ def run(handler: Handler, usage: str, *, positional: int = 0, defaults: Mapping[
 
 
 def _parse(
-    words: list[str], usage: str, positional: int, defaults: Mapping[str, str | None]
+    words: list[str], usage: str, positional: int, defaults: Mapping[str, str | None], more_with: str | None
 ) -> tuple[list[str], dict[str, Any]]:
     if any(word in ("-h", "--help") for word in words):
         print(usage.strip())
         sys.exit(0)
     given: list[str] = []
     options: dict[str, Any] = dict(defaults)
+    is_open = any(word.startswith(f"{more_with}=") for word in words)
     for word in words:
         key, equals, value = word.partition("=")
-        if equals and key in options:
+        if equals and (key in options or (is_open and key.isidentifier())):
             options[key] = value
         elif equals or word.startswith("-"):
             nearest = difflib.get_close_matches(key.lstrip("-"), options, n=1)

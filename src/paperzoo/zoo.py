@@ -2,6 +2,8 @@
 
 import difflib
 import importlib
+import inspect
+from pathlib import Path
 
 from rich.console import Console, Group
 from rich.padding import Padding
@@ -13,8 +15,7 @@ from paperzoo import cards
 from paperzoo.cards import Card, Claim, Measured, Network, Option, Pair, Verdict
 from paperzoo.errors import UserError
 
-# Modules whose show() prints a page; they are imported for it alone, since they need torch.
-PAGES = {"guidelines": "paperzoo.papers.shufflenet_v2.guidelines"}
+PAGES = Path(__file__).resolve().parent / "pages"
 WIDE = 120  # columns that the counts have room in
 
 
@@ -92,17 +93,30 @@ def show(slug: str) -> None:
     console.print(Text(f"\npython src/train.py model={slug}", style="bold"))
 
 
-def show_page(name: str) -> None:
-    """Print a page.
+def pages() -> dict[str, str]:
+    """The modules whose ``show`` prints a page: those of ``paperzoo/pages``, and those that papers' cards name."""
+    shared = {path.stem: f"paperzoo.pages.{path.stem}" for path in PAGES.glob("[a-z]*.py")}
+    of_papers = {page: f"paperzoo.papers.{slug}.{page}" for slug in cards.slugs() for page in cards.load(slug).pages}
+    return shared | of_papers
+
+
+def show_page(name: str, **options: str) -> None:
+    """Print a page; its module is imported for it alone, since it may need torch.
 
     Raises:
-        UserError: there is no such page.
+        UserError: there is no such page, or it has no such option.
     """
-    if name not in PAGES:
-        nearest = difflib.get_close_matches(name, PAGES, n=1)
+    known = pages()
+    if name not in known:
+        nearest = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        raise UserError(f"page={name}: there is no such page; pages: {', '.join(PAGES)}{hint}")
-    importlib.import_module(PAGES[name]).show()
+        raise UserError(f"page={name}: there is no such page; pages: {', '.join(sorted(known))}{hint}")
+    show = importlib.import_module(known[name]).show
+    takes = list(inspect.signature(show).parameters)
+    for key, value in options.items():
+        if key not in takes:
+            raise UserError(f"{key}={value}: page={name} has no such option; options: {', '.join(takes) or 'none'}")
+    show(**options)
 
 
 def _console() -> Console:
