@@ -36,7 +36,7 @@ def show_all() -> None:
     console = _console()
     wide = console.width >= WIDE
     table = Table(box=None, header_style="bold", padding=(0, 2 if wide else 1, 0, 0), pad_edge=False)
-    table.add_column("name", no_wrap=True, style="bold")
+    table.add_column("name", no_wrap=True, style="bold", min_width=max(map(len, cards.slugs())))
     table.add_column("paper", no_wrap=True, overflow="ellipsis")
     table.add_column("kind", no_wrap=True)
     if wide:
