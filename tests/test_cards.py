@@ -4,6 +4,7 @@ import copy
 import importlib
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import timm
@@ -14,6 +15,7 @@ from paperzoo import cards
 from paperzoo.accounting import count
 from paperzoo.config import compose
 from paperzoo.errors import UserError
+from paperzoo.tasks.making import make_module
 
 SLUGS = cards.slugs()
 CONF = cards.PAPERS.parents[2] / "conf" / "model"
@@ -116,16 +118,18 @@ def test_options_reach_the_network(slug):
 
 @pytest.mark.parametrize("slug", ON_SKELETON)
 def test_the_module_builds_what_the_card_names(slug):
-    config = compose("train", [f"model={slug}"])
-    name = config.model.target.rpartition(".")
-    module = getattr(importlib.import_module(name[0]), name[2])
-    options = dict(config.model.model_extra or {})
-    network = module.build_network(None, config.model.network, num_classes=10, in_chans=1, **options)
-    assert count(network, (1, 28, 28)).parameters == cards.load(slug).network(config.model.network).parameters
-    large = cards.load(slug).known()[-1]
-    options = {key: value for key, value in options.items() if value is not None}
-    network = module.build_network(None, large, num_classes=5, in_chans=1, **options)
-    assert all(m.weight.min() == 1 for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    card = cards.load(slug)
+    small = built(f"model={slug}", classes=10)
+    name = compose("train", [f"model={slug}"]).model.network
+    assert count(small, (1, 28, 28)).parameters == card.network(name).parameters
+    large = built(f"model={slug}", f"model.network={card.known()[-1]}", classes=5)
+    assert all(m.weight.min() == 1 for m in large.modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def built(*words: str, classes: int) -> torch.nn.Module:
+    """The network of a run's module, for grey images."""
+    info = {"num_classes": classes, "in_chans": 1, "image_size": 28, "class_names": []}
+    return make_module(compose("train", list(words)), SimpleNamespace(info=info)).network
 
 
 def test_no_figure_from_memory():
