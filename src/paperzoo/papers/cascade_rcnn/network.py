@@ -1,0 +1,117 @@
+"""Cascade Mask R-CNN, with the conventions of mmdetection 3.3 (its weights give its outputs)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paperzoo.detection.boxes import clip, decode
+from paperzoo.detection.official import TRUNK, load_renamed
+from paperzoo.detection.rpn import RPNSettings
+from paperzoo.detection.sampling import Regions, Stage
+from paperzoo.errors import UserError
+from paperzoo.papers.mask_rcnn.network import MaskRCNN, Sizes, Target
+
+STAGES = (  # section 4: each stage is trained for a quality of its own, on the boxes of the one before
+    Stage(0.5, (0.1, 0.1, 0.2, 0.2), 1.0, low_quality=False),
+    Stage(0.6, (0.05, 0.05, 0.1, 0.1), 0.5, low_quality=False),
+    Stage(0.7, (0.033, 0.033, 0.067, 0.067), 0.25, low_quality=False),
+)
+RPN_SETTINGS = RPNSettings()
+
+
+class CascadeMaskRCNN(MaskRCNN):
+    """Stages of ascending IoU, each with a box head and a mask head of its own (Cai and Vasconcelos, 2018).
+
+    Args:
+        num_classes: K, without background.
+        stages: matching, box code and weight of each.
+        options: see ``MaskRCNN``.
+    """
+
+    def __init__(self, num_classes: int = 80, *, stages: Sequence[Stage] = STAGES, **options: Any) -> None:
+        options = {"rpn": RPN_SETTINGS, "agnostic": True, "box_beta": 1.0, **options}
+        super().__init__(num_classes, stages=stages, **options)
+
+    def _candidates(
+        self, features: Sequence[Tensor], boxes: Sequence[Tensor], image_sizes: Sizes, embedding: Tensor | None
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Scores of the mean of all stages' logits, each on its own boxes; boxes of the last stage."""
+        last, logits = len(self.stages) - 1, []
+        for stage in range(last):
+            own, deltas = self.box_stage(stage, features, boxes, embedding)
+            logits.append(own)
+            boxes = self.refine(stage, boxes, own, deltas, image_sizes)
+        own, deltas = self.box_stage(last, features, boxes, embedding)
+        return self._decoded(last, boxes, torch.stack([*logits, own]).mean(dim=0), deltas, image_sizes)
+
+    def _region_losses(
+        self,
+        features: Sequence[Tensor],
+        proposals: Sequence[Tensor],
+        image_sizes: Sizes,
+        targets: Sequence[Target],
+        sampling: str,
+    ) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        boxes = proposals
+        for stage, _ in enumerate(self.stages):
+            if stage:
+                boxes = self._refined(stage - 1, regions, logits, deltas, image_sizes)
+            regions = self._sample(stage, boxes, targets, sampling)
+            own, logits, deltas = self._box_losses(stage, features, regions, targets)
+            losses |= own | self._mask_losses(stage, features, regions, targets)
+        return losses
+
+    def _refined(
+        self,
+        stage: int,
+        regions: list[Regions],
+        logits: Tensor,
+        deltas: Tensor,
+        image_sizes: Sizes,
+    ) -> list[Tensor]:
+        """The regions moved by a stage, without the objects' own boxes, which every sampling adds."""
+        moved = self.refine(stage, [region.boxes for region in regions], logits, deltas, image_sizes)
+        return [
+            torch.cat([boxes[: len(region.added)][~region.added], boxes[len(region.added) :]])
+            for region, boxes in zip(regions, moved, strict=True)
+        ]
+
+
+RULES = (
+    *TRUNK,
+    (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.0\.", r"box_heads.\1.fc1."),
+    (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.1\.", r"box_heads.\1.fc2."),
+    (r"roi_head\.bbox_head\.(\d+)\.fc_cls\.", r"box_heads.\1.classes."),
+    (r"roi_head\.bbox_head\.(\d+)\.fc_reg\.", r"box_heads.\1.deltas."),
+    (r"roi_head\.mask_head\.(\d+)\.convs\.(\d+)\.conv\.", r"mask_heads.\1.convs.\2."),
+    (r"roi_head\.mask_head\.(\d+)\.upsample\.", r"mask_heads.\1.upsample."),
+    (r"roi_head\.mask_head\.(\d+)\.conv_logits\.", r"mask_heads.\1.logits."),
+)
+
+
+def build(num_classes: int = 80, **options: Any) -> CascadeMaskRCNN:
+    """Cascade Mask R-CNN as in mmdetection's ``cascade-mask-rcnn_r50_fpn_1x_coco``; ``options`` are of the class."""
+    return CascadeMaskRCNN(num_classes, **options)
+
+
+def load_official(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """Load mmdetection's ``cascade-mask-rcnn_r50_fpn_1x_coco``, every key of it.
+
+    Raises:
+        UserError: keys are missing, unexpected or of another shape.
+    """
+    load_renamed(network, state_dict, RULES)
+
+
+def stages_of(count: int, stages: Sequence[Stage] = STAGES) -> tuple[Stage, ...]:
+    """The first ``count`` of the stages.
+
+    Raises:
+        UserError: there are not as many, or none is asked for.
+    """
+    if not 1 <= count <= len(stages):
+        raise UserError(f"model.stages={count}: must be from 1 to {len(stages)}")
+    return tuple(stages[:count])

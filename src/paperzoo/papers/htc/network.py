@@ -1,0 +1,159 @@
+"""Hybrid Task Cascade, with the conventions of mmdetection 3.3 (its weights give its outputs)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from paperzoo.detection.official import load_renamed, renamed
+from paperzoo.detection.pooling import pool
+from paperzoo.papers.cascade_rcnn import network as cascade
+from paperzoo.papers.cascade_rcnn.network import CascadeMaskRCNN, stages_of
+from paperzoo.papers.htc.mask_flow import FlowMaskHead, last_mask, masks_through
+from paperzoo.papers.htc.semantic_head import STRIDE, SemanticHead, semantic_loss
+from paperzoo.papers.mask_rcnn.network import MASK_SIZE, Sizes, Target
+
+STAGES = tuple(stage._replace(low_quality=True) for stage in cascade.STAGES)
+SEMANTIC_WEIGHT = 0.2
+
+
+class HTC(CascadeMaskRCNN):
+    """A cascade whose box and mask branches alternate, and which also sees the semantics of all pixels.
+
+    The flags are the rows of table 4; without them this is Cascade Mask R-CNN, but for the matching of stages.
+
+    Args:
+        num_classes: K, without background.
+        stuff_classes: labels of pixels.
+        stages: the first so many of the three.
+        interleaved: a stage's mask branch is trained on boxes that its box branch has refined (section 3.1, eq. 3).
+        mask_info_flow: a mask head takes the features of the heads before it (section 3.2, eq. 5). Without it, the
+            convolutions that would take them have no gradient.
+        semantic_fusion: the semantic branch, and its embedding added to the features of regions (section 3.3, eq. 6).
+        options: see ``MaskRCNN``.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 80,
+        stuff_classes: int = 183,
+        stages: int = 3,
+        interleaved: bool = True,
+        mask_info_flow: bool = True,
+        semantic_fusion: bool = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(num_classes, stages=stages_of(stages, STAGES), **options)
+        self.interleaved, self.mask_info_flow, self.semantic_fusion = interleaved, mask_info_flow, semantic_fusion
+        channels = self.pyramid.outputs[0].out_channels
+        if semantic_fusion:
+            self.semantic_head = SemanticHead(len(self.strides), channels, stuff_classes)
+
+    def make_mask_head(self, stage: int, channels: int) -> FlowMaskHead:
+        """The mask head of a stage."""
+        return FlowMaskHead(channels, channels, self.num_classes, receives=stage > 0)
+
+    def semantic(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Levels -> logits (B, stuff classes, H/8, W/8) and the embedding (B, channels, H/8, W/8).
+
+        Raises:
+            ValueError: the network was built with ``semantic_fusion=False`` and has no semantic branch.
+        """
+        if not self.semantic_fusion:
+            raise ValueError("semantic_fusion=False: this network has no semantic branch")
+        return self.semantic_head(features)
+
+    def pool(
+        self, features: Sequence[Tensor], boxes: Sequence[Tensor], size: int, embedding: Tensor | None = None
+    ) -> Tensor:
+        """Features of regions (R, channels, size, size), with those of the embedding added where it is given. Eq. 6."""
+        pooled = super().pool(features, boxes, size)
+        if embedding is None or not self.semantic_fusion:
+            return pooled
+        own = pool([embedding], boxes, [STRIDE], MASK_SIZE)
+        return pooled + (own if size == MASK_SIZE else adaptive_avg_pool2d(own, size))
+
+    def mask_stage(
+        self, stage: int, features: Sequence[Tensor], boxes: Sequence[Tensor], embedding: Tensor | None = None
+    ) -> Tensor:
+        """Logits (R, K, 28, 28), with the flow from the stages before."""
+        pooled = self.pool(features, boxes, MASK_SIZE, embedding)
+        return last_mask(self.mask_heads[: stage + 1], pooled, self.mask_info_flow)
+
+    def _embedding(self, features: Sequence[Tensor]) -> Tensor | None:
+        return self.semantic(features)[1] if self.semantic_fusion else None
+
+    def _mask_logits(
+        self, features: Sequence[Tensor], boxes: Sequence[Tensor], embedding: Tensor | None, mask_stages: str
+    ) -> list[Tensor]:
+        pooled = self.pool(features, boxes, MASK_SIZE, embedding)
+        if mask_stages == "last":
+            return [last_mask(self.mask_heads, pooled, self.mask_info_flow)]
+        return masks_through(self.mask_heads, pooled, self.mask_info_flow)
+
+    def _region_losses(
+        self,
+        features: Sequence[Tensor],
+        proposals: Sequence[Tensor],
+        image_sizes: Sizes,
+        targets: Sequence[Target],
+        sampling: str,
+    ) -> dict[str, Tensor]:
+        """As of a cascade; a target also has ``semantic`` (H, W), 255 where a pixel has no label."""
+        losses: dict[str, Tensor] = {}
+        embedding = None
+        if self.semantic_fusion:
+            logits, embedding = self.semantic(features)
+            size = [STRIDE * side for side in logits.shape[-2:]]
+            losses["semantic"] = SEMANTIC_WEIGHT * semantic_loss(logits, [one["semantic"] for one in targets], size)
+        boxes = proposals
+        for stage, _ in enumerate(self.stages):
+            regions = self._sample(stage, boxes, targets, sampling)
+            own, logits, deltas = self._box_losses(stage, features, regions, targets, embedding)
+            boxes = self._refined(stage, regions, logits, deltas, image_sizes)
+            if self.interleaved:
+                regions = self._sample(stage, boxes, targets, sampling)  # again, as this stage does
+            losses |= own | self._mask_losses(stage, features, regions, targets, embedding)
+        return losses
+
+
+RULES = (
+    *cascade.RULES,
+    (r"roi_head\.mask_head\.(\d+)\.conv_res\.conv\.", r"mask_heads.\1.flow."),
+    (r"roi_head\.semantic_head\.lateral_convs\.(\d+)\.conv\.", r"semantic_head.laterals.\1."),
+    (r"roi_head\.semantic_head\.convs\.(\d+)\.conv\.", r"semantic_head.convs.\1."),
+    (r"roi_head\.semantic_head\.conv_embedding\.conv\.", "semantic_head.embedding."),
+    (r"roi_head\.semantic_head\.conv_logits\.", "semantic_head.logits."),
+)
+
+
+def build(
+    num_classes: int = 80,
+    stuff_classes: int = 183,
+    stages: int = 3,
+    interleaved: bool = True,
+    mask_info_flow: bool = True,
+    semantic_fusion: bool = True,
+    **options: Any,
+) -> HTC:
+    """HTC, R50-FPN as in mmdetection's ``htc_r50_fpn_1x_coco``; see ``HTC``."""
+    return HTC(num_classes, stuff_classes, stages, interleaved, mask_info_flow, semantic_fusion, **options)
+
+
+def load_official(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
+    """Load mmdetection's ``htc_r50_fpn_1x_coco``, every key of it.
+
+    A network built without the semantic branch or with fewer stages leaves those parts of the full layout out: the
+    rows of the ablation start from the same weights.
+
+    Raises:
+        UserError: keys are missing, unexpected or of another shape.
+    """
+    inner = getattr(network, "_orig_mod", getattr(network, "module", network))  # of torch.compile, nn.DataParallel
+    unused = range(len(inner.stages), len(STAGES))
+    left_out = [f"{part}.{stage}." for part in ("box_heads", "mask_heads") for stage in unused]
+    if not inner.semantic_fusion:
+        left_out.append("semantic_head.")
+    given = renamed(state_dict, RULES)
+    load_renamed(network, {key: value for key, value in given.items() if not key.startswith(tuple(left_out))}, ())
