@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from paperzoo.detection import initial
+
 
 class BoxHead(nn.Module):
     """Features of regions -> class logits, the background last, and deltas.
@@ -20,12 +22,9 @@ class BoxHead(nn.Module):
         self.fc2 = nn.Linear(hidden, hidden)
         self.classes = nn.Linear(hidden, num_classes + 1)
         self.deltas = nn.Linear(hidden, 4 if agnostic else 4 * num_classes)
-        for layer in (self.fc1, self.fc2):
-            nn.init.xavier_uniform_(layer.weight)
-        nn.init.normal_(self.classes.weight, std=0.01)
-        nn.init.normal_(self.deltas.weight, std=0.001)
-        for layer in (self.fc1, self.fc2, self.classes, self.deltas):
-            nn.init.zeros_(layer.bias)
+        initial.xavier(self.fc1, self.fc2)
+        initial.normal(0.01, self.classes)
+        initial.normal(0.001, self.deltas)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C, size, size) -> (R, K + 1), (R, 4) or (R, 4 K)."""

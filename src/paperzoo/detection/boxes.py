@@ -26,9 +26,9 @@ def area(boxes: Tensor) -> Tensor:
 
 
 def encode(boxes: Tensor, targets: Tensor, stds: Sequence[float] = UNIT) -> Tensor:
-    """What moves ``boxes`` (N, 4) to ``targets`` (N, 4): shift of the centre in widths, logarithm of the ratio of sides.
+    """What moves ``boxes`` (N, 4) to ``targets`` (N, 4): the centre's shift in sides, logarithms of the sides' ratios.
 
-    Divided by ``stds``, the usual size of each of the four numbers. (N, 4).
+    Divided by ``stds``, the usual size of each of the four numbers: (N, 4).
     """
     centre, sides = _centred(boxes)
     target_centre, target_sides = _centred(targets)
@@ -41,6 +41,7 @@ def decode(boxes: Tensor, deltas: Tensor, stds: Sequence[float] = UNIT) -> Tenso
 
     Sides are multiplied by at most 62.5 and divided by at most as much.
     """
+    deltas = deltas.to(boxes.dtype)
     moves = deltas.reshape(len(deltas), deltas.shape[1] // 4, 4) * deltas.new_tensor(stds)  # (N, K, 4)
     centre, sides = (part[:, None] for part in _centred(boxes))
     centre = centre + moves[..., :2] * sides

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from faster_coco_eval.core import mask as coco
+from faster_coco_eval.core import mask as coco  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn.functional import grid_sample
 from torchvision.ops import roi_align

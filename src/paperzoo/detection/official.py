@@ -1,4 +1,4 @@
-"""Published state dicts of detectors: their names turned into ours."""
+"""Published state dicts of detectors, whose names are not ours."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,41 +6,65 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from paperzoo.errors import UserError
-from paperzoo.networks.official import load_exactly, unwrap
+from paperzoo.networks.official import AROUND, load_exactly, unwrap
 
-Rules = Iterable[tuple[str, str]]
+Rules = Iterable[tuple[str, str]]  # starts of names: theirs, ours; {} is a number
 
 TRUNK: Rules = (  # mmdetection's trunk, pyramid and proposals; the layers of its trunk have timm's names
-    (r"backbone\.", "backbone.body."),
-    (r"neck\.lateral_convs\.(\d+)\.conv\.", r"pyramid.laterals.\1."),
-    (r"neck\.fpn_convs\.(\d+)\.conv\.", r"pyramid.outputs.\1."),
-    (r"rpn_head\.rpn_conv\.", "rpn_head.shared."),
-    (r"rpn_head\.rpn_cls\.", "rpn_head.objectness."),
-    (r"rpn_head\.rpn_reg\.", "rpn_head.deltas."),
+    ("backbone.", "backbone.body."),
+    ("neck.lateral_convs.{}.conv.", "pyramid.laterals.{}."),
+    ("neck.fpn_convs.{}.conv.", "pyramid.outputs.{}."),
+    ("rpn_head.rpn_conv.", "rpn_head.shared."),
+    ("rpn_head.rpn_cls.", "rpn_head.objectness."),
+    ("rpn_head.rpn_reg.", "rpn_head.deltas."),
 )
 
 
-def renamed(state_dict: Mapping[str, Any], rules: Rules) -> dict[str, Tensor]:
-    """The tensors under our names: the first rule that fits the start of a name replaces it.
+class Published(nn.Module):
+    """A network under published names, so that messages have these.
+
+    Args:
+        network: ours.
+        rules: the starts of its names, theirs and ours.
+    """
+
+    def __init__(self, network: nn.Module, rules: Rules) -> None:
+        super().__init__()
+        for name in AROUND:
+            inner = getattr(network, name, network)
+            network = inner if isinstance(inner, nn.Module) else network
+        self.network = network
+        self.theirs = {key: renamed(key, rules) for key in network.state_dict()}
+        self.ours = {theirs: key for key, theirs in self.theirs.items()}
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
+        """The network's, under published names."""
+        return {self.theirs[key]: value for key, value in self.network.state_dict().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load what has published names."""
+        return self.network.load_state_dict({self.ours[key]: value for key, value in state_dict.items()}, strict=False)
+
+
+def renamed(key: str, rules: Rules) -> str:
+    """The published name of ``key``: the first rule whose second part it starts with replaces this by the first."""
+    for theirs, ours in rules:
+        if found := re.match(re.escape(ours).replace(r"\{\}", r"(\d+)"), key):
+            return theirs.format(*found.groups()) + key[found.end() :]
+    return key
+
+
+def load_renamed(network: nn.Module, state_dict: Mapping[str, Any], rules: Rules, unused: Iterable[str] = ()) -> None:
+    """Load a published state dict, every key of it (``networks.official.load_exactly``).
+
+    Args:
+        network: ours.
+        state_dict: theirs.
+        rules: the starts of names, theirs and ours.
+        unused: starts of published names that this network has no use for; they are left out.
 
     Raises:
-        UserError: two names become one, or what is given is no state dict.
+        UserError: keys are missing, unexpected or of another shape; nothing is loaded.
     """
-    compiled = [(re.compile(pattern), new) for pattern, new in rules]
-    found: dict[str, Tensor] = {}
-    for key, value in unwrap(state_dict).items():
-        name = key
-        for pattern, new in compiled:
-            if pattern.match(key):
-                name = pattern.sub(new, key, count=1)
-                break
-        if name in found:
-            raise UserError(f"the weights name {name} twice, the second time as {key}")
-        found[name] = value
-    return found
-
-
-def load_renamed(network: nn.Module, state_dict: Mapping[str, Any], rules: Rules) -> None:
-    """Load a published state dict whose every key must be ours under ``rules`` (``networks.official``)."""
-    load_exactly(network, renamed(state_dict, rules))
+    given = {key: value for key, value in unwrap(state_dict).items() if not key.startswith(tuple(unused))}
+    load_exactly(Published(network, rules), given)

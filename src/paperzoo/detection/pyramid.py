@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, max_pool2d
 
+from paperzoo.detection import initial
+
 
 class Pyramid(nn.Module):
     """FPN without normalisation or rectifiers.
@@ -16,11 +18,10 @@ class Pyramid(nn.Module):
 
     def __init__(self, in_channels: Sequence[int], channels: int = 256) -> None:
         super().__init__()
+        self.channels = channels
         self.laterals = nn.ModuleList(nn.Conv2d(chans, channels, 1) for chans in in_channels)
         self.outputs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
-        for conv in (*self.laterals, *self.outputs):
-            nn.init.xavier_uniform_(conv.weight)
-            nn.init.zeros_(conv.bias)
+        initial.xavier(*self.laterals, *self.outputs)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps, finest first -> as many levels and one more, every other place of the coarsest."""

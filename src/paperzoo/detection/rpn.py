@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from paperzoo.detection import anchors
+from paperzoo.detection import anchors, initial
 from paperzoo.detection.boxes import clip, decode, encode, iou
 from paperzoo.detection.losses import box_loss, objectness_loss
 from paperzoo.detection.matching import IGNORED, match
@@ -53,9 +53,7 @@ class RPN(nn.Module):
         self.shared = nn.Conv2d(channels, channels, 3, padding=1)
         self.objectness = nn.Conv2d(channels, count, 1)
         self.deltas = nn.Conv2d(channels, 4 * count, 1)  # anchor after anchor, four each
-        for conv in (self.shared, self.objectness, self.deltas):
-            nn.init.normal_(conv.weight, std=0.01)
-            nn.init.zeros_(conv.bias)
+        initial.normal(0.01, self.shared, self.objectness, self.deltas)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Levels (B, C, h, w) -> logits (B, A, h, w) and deltas (B, 4 A, h, w) of each."""
@@ -63,11 +61,11 @@ class RPN(nn.Module):
         return [self.objectness(x) for x in hidden], [self.deltas(x) for x in hidden]
 
     def anchors(self, scores: Sequence[Tensor]) -> list[Tensor]:
-        """Anchors of each level's maps: (h * w * A, 4), in the order of ``flattened``."""
-        found = []
+        """Anchors of each level's maps: (h * w * A, 4), in the order of ``flattened``, in the weights' precision."""
+        found, dtype = [], self.shared.weight.dtype  # under autocast that of the maps is too coarse for pixels
         for level, stride in zip(scores, self.strides, strict=True):
-            base = anchors.base_anchors(self.settings.scale * stride, self.settings.ratios, level.dtype)
-            found.append(anchors.grid_anchors(base.to(level.device), tuple(level.shape[-2:]), stride))
+            base = anchors.base_anchors(self.settings.scale * stride, self.settings.ratios, dtype)
+            found.append(anchors.grid_anchors(base.to(level.device), (level.shape[-2], level.shape[-1]), stride))
         return found
 
     @torch.no_grad()
@@ -98,7 +96,7 @@ class RPN(nn.Module):
         before, after = self.settings.before_nms[training], self.settings.after_nms[training]
         scores, boxes, levels = [], [], []
         for level, (logit, move, anchor) in enumerate(zip(logits, deltas, own, strict=True)):
-            probability = logit.sigmoid()
+            probability = logit.to(anchor.dtype).sigmoid()
             if len(logit) > before:
                 probability, best = probability.sort(descending=True)
                 probability, best = probability[:before], best[:before]

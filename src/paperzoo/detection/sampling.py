@@ -1,5 +1,6 @@
 """Sampling: a fixed number of boxes of an image, a part of them objects, on which its losses are computed."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -96,7 +97,7 @@ def sample_regions(proposals: Tensor, objects: Tensor, stage: Stage, sampling: s
     return Regions(boxes[torch.cat([found, empty])], matches[found], found < len(objects))
 
 
-def region_labels(regions: list[Regions], targets: list[dict[str, Any]], background: int) -> Tensor:
+def region_labels(regions: Sequence[Regions], targets: Sequence[dict[str, Any]], background: int) -> Tensor:
     """Classes of the regions of a batch, image after image: (R,) int64."""
     labels = []
     for region, target in zip(regions, targets, strict=True):

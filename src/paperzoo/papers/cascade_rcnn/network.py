@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from paperzoo.detection.boxes import clip, decode
 from paperzoo.detection.official import TRUNK, load_renamed
 from paperzoo.detection.rpn import RPNSettings
 from paperzoo.detection.sampling import Regions, Stage
@@ -57,11 +56,11 @@ class CascadeMaskRCNN(MaskRCNN):
         losses: dict[str, Tensor] = {}
         boxes = proposals
         for stage, _ in enumerate(self.stages):
-            if stage:
-                boxes = self._refined(stage - 1, regions, logits, deltas, image_sizes)
             regions = self._sample(stage, boxes, targets, sampling)
             own, logits, deltas = self._box_losses(stage, features, regions, targets)
             losses |= own | self._mask_losses(stage, features, regions, targets)
+            if stage + 1 < len(self.stages):
+                boxes = self._refined(stage, regions, logits, deltas, image_sizes)
         return losses
 
     def _refined(
@@ -82,13 +81,13 @@ class CascadeMaskRCNN(MaskRCNN):
 
 RULES = (
     *TRUNK,
-    (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.0\.", r"box_heads.\1.fc1."),
-    (r"roi_head\.bbox_head\.(\d+)\.shared_fcs\.1\.", r"box_heads.\1.fc2."),
-    (r"roi_head\.bbox_head\.(\d+)\.fc_cls\.", r"box_heads.\1.classes."),
-    (r"roi_head\.bbox_head\.(\d+)\.fc_reg\.", r"box_heads.\1.deltas."),
-    (r"roi_head\.mask_head\.(\d+)\.convs\.(\d+)\.conv\.", r"mask_heads.\1.convs.\2."),
-    (r"roi_head\.mask_head\.(\d+)\.upsample\.", r"mask_heads.\1.upsample."),
-    (r"roi_head\.mask_head\.(\d+)\.conv_logits\.", r"mask_heads.\1.logits."),
+    ("roi_head.bbox_head.{}.shared_fcs.0.", "box_heads.{}.fc1."),
+    ("roi_head.bbox_head.{}.shared_fcs.1.", "box_heads.{}.fc2."),
+    ("roi_head.bbox_head.{}.fc_cls.", "box_heads.{}.classes."),
+    ("roi_head.bbox_head.{}.fc_reg.", "box_heads.{}.deltas."),
+    ("roi_head.mask_head.{}.convs.{}.conv.", "mask_heads.{}.convs.{}."),
+    ("roi_head.mask_head.{}.upsample.", "mask_heads.{}.upsample."),
+    ("roi_head.mask_head.{}.conv_logits.", "mask_heads.{}.logits."),
 )
 
 

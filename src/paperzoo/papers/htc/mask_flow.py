@@ -1,9 +1,8 @@
-"""Mask information flow (HTC, section 3.2 and figure 2 c): a stage's mask head sees what the one before has found."""
-
-from collections.abc import Sequence
+"""Mask information flow (HTC, section 3.1): a stage's mask head sees what the one before has found."""
 
 from torch import Tensor, nn
 
+from paperzoo.detection import initial
 from paperzoo.papers.mask_rcnn.mask_head import MaskHead
 
 
@@ -19,15 +18,14 @@ class FlowMaskHead(MaskHead):
         super().__init__(in_channels, channels, num_classes)
         if receives:
             self.flow = nn.Conv2d(channels, in_channels, 1)
-            nn.init.kaiming_normal_(self.flow.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(self.flow.bias)
+            initial.he(self.flow)
 
     def trunk(self, x: Tensor, before: Tensor | None = None) -> Tensor:
-        """(P, C, 14, 14) and what the head before gave at this point, or None -> (P, channels, 14, 14).  Eq. 5."""
+        """(P, C, 14, 14) and what the head before gave at this point, or None -> (P, channels, 14, 14)."""
         return super().trunk(x if before is None else x + self.flow(before).relu())
 
 
-def masks_through(heads: Sequence[nn.Module], pooled: Tensor, flow: bool) -> list[Tensor]:
+def masks_through(heads: nn.ModuleList, pooled: Tensor, flow: bool) -> list[Tensor]:
     """Logits of each head on the same regions; with ``flow`` each goes on from the one before it."""
     logits, before = [], None
     for head in heads:
@@ -38,7 +36,7 @@ def masks_through(heads: Sequence[nn.Module], pooled: Tensor, flow: bool) -> lis
     return logits
 
 
-def last_mask(heads: Sequence[nn.Module], pooled: Tensor, flow: bool) -> Tensor:
+def last_mask(heads: nn.ModuleList, pooled: Tensor, flow: bool) -> Tensor:
     """Logits of the last head, for which the others' need not be computed; gradients flow into all of them."""
     before = None
     for head in heads[:-1] if flow else ():

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
-from paperzoo.detection.official import load_renamed, renamed
+from paperzoo.detection.official import load_renamed
 from paperzoo.detection.pooling import pool
 from paperzoo.papers.cascade_rcnn import network as cascade
 from paperzoo.papers.cascade_rcnn.network import CascadeMaskRCNN, stages_of
@@ -21,16 +21,16 @@ SEMANTIC_WEIGHT = 0.2
 class HTC(CascadeMaskRCNN):
     """A cascade whose box and mask branches alternate, and which also sees the semantics of all pixels.
 
-    The flags are the rows of table 4; without them this is Cascade Mask R-CNN, but for the matching of stages.
+    The flags are the rows of the paper's ablation; without them this is Cascade Mask R-CNN, but for the matching of stages.
 
     Args:
         num_classes: K, without background.
         stuff_classes: labels of pixels.
         stages: the first so many of the three.
-        interleaved: a stage's mask branch is trained on boxes that its box branch has refined (section 3.1, eq. 3).
-        mask_info_flow: a mask head takes the features of the heads before it (section 3.2, eq. 5). Without it, the
+        interleaved: a stage's mask branch is trained on boxes that its box branch has refined (section 3.1).
+        mask_info_flow: a mask head takes the features of the heads before it (section 3.1). Without it, the
             convolutions that would take them have no gradient.
-        semantic_fusion: the semantic branch, and its embedding added to the features of regions (section 3.3, eq. 6).
+        semantic_fusion: the semantic branch, and its embedding added to the features of regions (section 3.2).
         options: see ``MaskRCNN``.
     """
 
@@ -46,7 +46,7 @@ class HTC(CascadeMaskRCNN):
     ) -> None:
         super().__init__(num_classes, stages=stages_of(stages, STAGES), **options)
         self.interleaved, self.mask_info_flow, self.semantic_fusion = interleaved, mask_info_flow, semantic_fusion
-        channels = self.pyramid.outputs[0].out_channels
+        channels: int = self.pyramid.channels
         if semantic_fusion:
             self.semantic_head = SemanticHead(len(self.strides), channels, stuff_classes)
 
@@ -67,7 +67,7 @@ class HTC(CascadeMaskRCNN):
     def pool(
         self, features: Sequence[Tensor], boxes: Sequence[Tensor], size: int, embedding: Tensor | None = None
     ) -> Tensor:
-        """Features of regions (R, channels, size, size), with those of the embedding added where it is given. Eq. 6."""
+        """Features of regions (R, channels, size, size), with those of the embedding added where it is given."""
         pooled = super().pool(features, boxes, size)
         if embedding is None or not self.semantic_fusion:
             return pooled
@@ -120,11 +120,11 @@ class HTC(CascadeMaskRCNN):
 
 RULES = (
     *cascade.RULES,
-    (r"roi_head\.mask_head\.(\d+)\.conv_res\.conv\.", r"mask_heads.\1.flow."),
-    (r"roi_head\.semantic_head\.lateral_convs\.(\d+)\.conv\.", r"semantic_head.laterals.\1."),
-    (r"roi_head\.semantic_head\.convs\.(\d+)\.conv\.", r"semantic_head.convs.\1."),
-    (r"roi_head\.semantic_head\.conv_embedding\.conv\.", "semantic_head.embedding."),
-    (r"roi_head\.semantic_head\.conv_logits\.", "semantic_head.logits."),
+    ("roi_head.mask_head.{}.conv_res.conv.", "mask_heads.{}.flow."),
+    ("roi_head.semantic_head.lateral_convs.{}.conv.", "semantic_head.laterals.{}."),
+    ("roi_head.semantic_head.convs.{}.conv.", "semantic_head.convs.{}."),
+    ("roi_head.semantic_head.conv_embedding.conv.", "semantic_head.embedding."),
+    ("roi_head.semantic_head.conv_logits.", "semantic_head.logits."),
 )
 
 
@@ -150,10 +150,9 @@ def load_official(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
     Raises:
         UserError: keys are missing, unexpected or of another shape.
     """
-    inner = getattr(network, "_orig_mod", getattr(network, "module", network))  # of torch.compile, nn.DataParallel
-    unused = range(len(inner.stages), len(STAGES))
-    left_out = [f"{part}.{stage}." for part in ("box_heads", "mask_heads") for stage in unused]
+    inner: Any = getattr(network, "_orig_mod", getattr(network, "module", network))  # of torch.compile, nn.DataParallel
+    stages = range(len(inner.stages), len(STAGES))
+    unused = [f"roi_head.{part}_head.{stage}." for part in ("bbox", "mask") for stage in stages]
     if not inner.semantic_fusion:
-        left_out.append("semantic_head.")
-    given = renamed(state_dict, RULES)
-    load_renamed(network, {key: value for key, value in given.items() if not key.startswith(tuple(left_out))}, ())
+        unused.append("roi_head.semantic_head.")
+    load_renamed(network, state_dict, RULES, unused)

@@ -1,10 +1,12 @@
-"""The semantic branch (HTC, section 3.4 and figure 4): labels of all pixels, and an embedding for the other branches."""
+"""The semantic branch (HTC, section 3.2): pixels' labels, and an embedding for the other branches."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, interpolate, pad
+
+from paperzoo.detection import initial
 
 CONVS = 4
 IGNORED = 255  # the label of pixels that no loss looks at
@@ -28,9 +30,7 @@ class SemanticHead(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(CONVS))
         self.logits = nn.Conv2d(channels, num_classes, 1)
         self.embedding = nn.Conv2d(channels, channels, 1)
-        for layer in (*self.laterals, *self.convs, self.logits, self.embedding):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        initial.he(*self.laterals, *self.convs, self.logits, self.embedding)
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Levels (B, C, h, w) -> logits (B, classes, H/8, W/8), embedding (B, C, H/8, W/8)."""

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from paperzoo.detection import initial
+
 CONVS = 4
 
 
@@ -20,9 +22,7 @@ class MaskHead(nn.Module):
         self.convs = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 3, padding=1) for i in range(CONVS))
         self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
         self.logits = nn.Conv2d(channels, num_classes, 1)
-        for layer in (*self.convs, self.upsample, self.logits):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+        initial.he(*self.convs, self.upsample, self.logits)
 
     def trunk(self, x: Tensor) -> Tensor:
         """(P, C, 14, 14) -> (P, channels, 14, 14)."""

@@ -221,7 +221,7 @@ class MaskRCNN(nn.Module):
             sampling: ``random``, or ``first``: the first of each kind, for comparisons.
 
         Returns:
-            ``rpn_objectness``, ``rpn_box``, and ``classification``, ``box`` and ``mask`` of each stage, as ``stage0_box``.
+            ``rpn_objectness`` and ``rpn_box``; ``stage0_classification``, ``stage0_box``, ``stage0_mask`` and so on.
         """
         features = self.features(images)
         losses: dict[str, Tensor] = {}
@@ -296,13 +296,13 @@ class MaskRCNN(nn.Module):
 
 RULES = (
     *TRUNK,
-    (r"roi_head\.bbox_head\.shared_fcs\.0\.", "box_heads.0.fc1."),
-    (r"roi_head\.bbox_head\.shared_fcs\.1\.", "box_heads.0.fc2."),
-    (r"roi_head\.bbox_head\.fc_cls\.", "box_heads.0.classes."),
-    (r"roi_head\.bbox_head\.fc_reg\.", "box_heads.0.deltas."),
-    (r"roi_head\.mask_head\.convs\.(\d)\.conv\.", r"mask_heads.0.convs.\1."),
-    (r"roi_head\.mask_head\.upsample\.", "mask_heads.0.upsample."),
-    (r"roi_head\.mask_head\.conv_logits\.", "mask_heads.0.logits."),
+    ("roi_head.bbox_head.shared_fcs.0.", "box_heads.0.fc1."),
+    ("roi_head.bbox_head.shared_fcs.1.", "box_heads.0.fc2."),
+    ("roi_head.bbox_head.fc_cls.", "box_heads.0.classes."),
+    ("roi_head.bbox_head.fc_reg.", "box_heads.0.deltas."),
+    ("roi_head.mask_head.convs.{}.conv.", "mask_heads.0.convs.{}."),
+    ("roi_head.mask_head.upsample.", "mask_heads.0.upsample."),
+    ("roi_head.mask_head.conv_logits.", "mask_heads.0.logits."),
 )
 
 
