@@ -77,3 +77,15 @@ def _frozen(name: str, body: Any, count: int) -> list[str]:
     if count and stages[count - 1] not in children:
         raise UserError(f"model.frozen_stages={count}: {name} cannot be frozen by stages; set it to 0")
     return children[: children.index(stages[count - 1]) + 1] if count else []
+
+
+def without_timms(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are a detector's: ``timm.create_model`` adds those of pretrained weights, and ``in_chans``.
+
+    Raises:
+        UserError: images that are not of three channels.
+    """
+    if options.get("in_chans", 3) != 3:
+        raise UserError(f"in_chans={options['in_chans']}: detectors take images of 3 channels")
+    of_timm = ("in_chans", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+    return {name: value for name, value in options.items() if name not in of_timm and value is not None}

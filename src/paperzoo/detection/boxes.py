@@ -51,7 +51,7 @@ def decode(boxes: Tensor, deltas: Tensor, stds: Sequence[float] = UNIT) -> Tenso
 
 def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Boxes (N, 4 K) with corners inside an image of (height, width): x in [0, width], y in [0, height]."""
-    height, width = size
+    height, width = float(size[0]), float(size[1])
     corners = boxes.reshape(-1, 2)
     inside = torch.stack([corners[:, 0].clamp(0, width), corners[:, 1].clamp(0, height)], dim=-1)
     return inside.reshape(boxes.shape)

@@ -43,6 +43,18 @@ class RPNSettings(NamedTuple):
     after_nms: tuple[int, int] = (1000, 2000)
 
 
+def resized(settings: RPNSettings, scale: float | None, border: float | None, proposals: int | None) -> RPNSettings:
+    """Settings with another side and border of anchors, and ``proposals`` in training, half as many in evaluation."""
+    if border is not None:
+        settings = settings._replace(border=border)
+    if scale is not None:
+        settings = settings._replace(scale=scale)
+    if proposals is not None:
+        counts = (max(1, proposals // 2), proposals)
+        settings = settings._replace(before_nms=counts, after_nms=counts)
+    return settings
+
+
 class RPN(nn.Module):
     """A 3x3 convolution shared by two 1x1 ones: a logit and four deltas for each of A anchors a place."""
 

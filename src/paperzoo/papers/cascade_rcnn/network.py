@@ -4,11 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from timm.models import register_model
 from torch import Tensor, nn
 
+from paperzoo.detection.backbone import without_timms
 from paperzoo.detection.official import TRUNK, load_renamed
 from paperzoo.detection.rpn import RPNSettings
 from paperzoo.detection.sampling import Regions, Stage
+from paperzoo.detection.small import FEWER, small
 from paperzoo.errors import UserError
 from paperzoo.papers.mask_rcnn.network import MaskRCNN, Sizes, Target
 
@@ -94,6 +97,20 @@ RULES = (
 def build(num_classes: int = 80, **options: Any) -> CascadeMaskRCNN:
     """Cascade Mask R-CNN as in mmdetection's ``cascade-mask-rcnn_r50_fpn_1x_coco``; ``options`` are of the class."""
     return CascadeMaskRCNN(num_classes, **options)
+
+
+@register_model
+def cascade_rcnn_tiny(pretrained: bool = False, num_classes: int = 10, **options: Any) -> CascadeMaskRCNN:
+    """For images of about a hundred pixels, over whose edges the largest anchors reach."""
+    network = CascadeMaskRCNN(num_classes, **small(without_timms(options), anchor_border=-1.0))
+    network.detecting = FEWER
+    return network
+
+
+@register_model
+def cascade_mask_rcnn_r50_fpn(pretrained: bool = False, num_classes: int = 80, **options: Any) -> CascadeMaskRCNN:
+    """As ``build``."""
+    return CascadeMaskRCNN(num_classes, **without_timms(options))
 
 
 def load_official(network: nn.Module, state_dict: Mapping[str, Any]) -> None:

@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from timm.models import register_model
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from paperzoo.detection.backbone import without_timms
 from paperzoo.detection.official import load_renamed
 from paperzoo.detection.pooling import pool
+from paperzoo.detection.small import FEWER, small
 from paperzoo.papers.cascade_rcnn import network as cascade
 from paperzoo.papers.cascade_rcnn.network import CascadeMaskRCNN, stages_of
 from paperzoo.papers.htc.mask_flow import FlowMaskHead, last_mask, masks_through
@@ -21,7 +24,7 @@ SEMANTIC_WEIGHT = 0.2
 class HTC(CascadeMaskRCNN):
     """A cascade whose box and mask branches alternate, and which also sees the semantics of all pixels.
 
-    The flags are the rows of the paper's ablation; without them this is Cascade Mask R-CNN, but for the matching of stages.
+    The flags are the rows of the paper's ablation; without them this is Cascade Mask R-CNN, but for the matching.
 
     Args:
         num_classes: K, without background.
@@ -47,12 +50,20 @@ class HTC(CascadeMaskRCNN):
         super().__init__(num_classes, stages=stages_of(stages, STAGES), **options)
         self.interleaved, self.mask_info_flow, self.semantic_fusion = interleaved, mask_info_flow, semantic_fusion
         channels: int = self.pyramid.channels
+        if not mask_info_flow:
+            for head in self.mask_heads[1:]:
+                head.flow.requires_grad_(False)  # else ranks would wait for their gradients, and decay would move them
         if semantic_fusion:
             self.semantic_head = SemanticHead(len(self.strides), channels, stuff_classes)
 
     def make_mask_head(self, stage: int, channels: int) -> FlowMaskHead:
         """The mask head of a stage."""
         return FlowMaskHead(channels, channels, self.num_classes, receives=stage > 0)
+
+    def forward(self, images: Tensor) -> Any:
+        """(B, 3, H, W) -> levels, the maps of proposals and of the semantic branch."""
+        features, maps = super().forward(images)
+        return features, maps, self.semantic(features) if self.semantic_fusion else None
 
     def semantic(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Levels -> logits (B, stuff classes, H/8, W/8) and the embedding (B, channels, H/8, W/8).
@@ -139,6 +150,20 @@ def build(
 ) -> HTC:
     """HTC, R50-FPN as in mmdetection's ``htc_r50_fpn_1x_coco``; see ``HTC``."""
     return HTC(num_classes, stuff_classes, stages, interleaved, mask_info_flow, semantic_fusion, **options)
+
+
+@register_model
+def htc_tiny(pretrained: bool = False, num_classes: int = 10, **options: Any) -> HTC:
+    """For images of about a hundred pixels; the embedded data has 14 labels of pixels."""
+    network = HTC(num_classes, **small(without_timms(options), stuff_classes=14, anchor_border=-1.0))
+    network.detecting = FEWER
+    return network
+
+
+@register_model
+def htc_r50_fpn(pretrained: bool = False, num_classes: int = 80, **options: Any) -> HTC:
+    """As ``build``."""
+    return HTC(num_classes, **without_timms(options))
 
 
 def load_official(network: nn.Module, state_dict: Mapping[str, Any]) -> None:

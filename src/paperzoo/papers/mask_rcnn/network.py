@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from timm.models import register_model
 from torch import Tensor, nn
 
-from paperzoo.detection.backbone import Backbone
+from paperzoo.detection.backbone import Backbone, without_timms
 from paperzoo.detection.box_head import BoxHead
 from paperzoo.detection.boxes import clip, decode, encode
 from paperzoo.detection.losses import box_loss, classification_loss, mask_loss
@@ -15,8 +16,9 @@ from paperzoo.detection.nms import multiclass_nms
 from paperzoo.detection.official import TRUNK, load_renamed
 from paperzoo.detection.pooling import pool
 from paperzoo.detection.pyramid import Pyramid
-from paperzoo.detection.rpn import RPN, RPNSettings
+from paperzoo.detection.rpn import RPN, RPNSettings, resized
 from paperzoo.detection.sampling import RANDOM, Regions, Stage, region_labels, sample_regions
+from paperzoo.detection.small import FEWER, small
 from paperzoo.errors import UserError
 from paperzoo.papers.mask_rcnn.mask_head import MaskHead
 
@@ -45,7 +47,11 @@ class MaskRCNN(nn.Module):
         channels: of the pyramid and the mask heads.
         hidden: width of the box heads.
         frozen_stages, norm_eval: see ``detection.backbone``.
+        anchor_scale, anchor_border, proposals: change ``rpn``, see ``detection.rpn.resized``.
+        regions: of an image that a stage is trained on; None: as ``stages`` say.
     """
+
+    detecting: Mapping[str, Any] = {}
 
     def __init__(
         self,
@@ -60,22 +66,32 @@ class MaskRCNN(nn.Module):
         hidden: int = 1024,
         frozen_stages: int = 1,
         norm_eval: bool = True,
+        anchor_scale: float | None = None,
+        anchor_border: float | None = None,
+        proposals: int | None = None,
+        regions: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise UserError(f"num_classes={num_classes}: must be at least 1")
+        stages = [stage if regions is None else stage._replace(size=regions) for stage in stages]
         self.num_classes, self.stages, self.box_beta = num_classes, tuple(stages), box_beta
         self.backbone = Backbone(backbone, frozen_stages=frozen_stages, norm_eval=norm_eval, **options)
         self.pyramid = Pyramid(self.backbone.channels, channels)
         self.strides = [*self.backbone.strides, 2 * self.backbone.strides[-1]]
-        self.rpn_head = RPN(channels, self.strides, rpn)
+        self.rpn_head = RPN(channels, self.strides, resized(rpn, anchor_scale, anchor_border, proposals))
         self.box_heads = nn.ModuleList(BoxHead(channels, BOX_SIZE, num_classes, hidden, agnostic) for _ in self.stages)
         self.mask_heads = nn.ModuleList(self.make_mask_head(i, channels) for i, _ in enumerate(self.stages))
 
     def make_mask_head(self, stage: int, channels: int) -> MaskHead:
         """The mask head of a stage."""
         return MaskHead(channels, channels, self.num_classes)
+
+    def forward(self, images: Tensor) -> Any:
+        """(B, 3, H, W) -> levels, and the maps of proposals: what is computed at every place."""
+        features = self.features(images)
+        return features, self.rpn(features)
 
     # the parts
 
@@ -309,6 +325,20 @@ RULES = (
 def build(num_classes: int = 80, **options: Any) -> MaskRCNN:
     """Mask R-CNN, R50-FPN as in mmdetection's ``mask-rcnn_r50_fpn_1x_coco``; ``options`` are ``MaskRCNN``'s."""
     return MaskRCNN(num_classes, **options)
+
+
+@register_model
+def mask_rcnn_tiny(pretrained: bool = False, num_classes: int = 10, **options: Any) -> MaskRCNN:
+    """For images of about a hundred pixels."""
+    network = MaskRCNN(num_classes, **small(without_timms(options), anchor_border=-1.0))
+    network.detecting = FEWER
+    return network
+
+
+@register_model
+def mask_rcnn_r50_fpn(pretrained: bool = False, num_classes: int = 80, **options: Any) -> MaskRCNN:
+    """As ``build``."""
+    return MaskRCNN(num_classes, **without_timms(options))
 
 
 def load_official(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
