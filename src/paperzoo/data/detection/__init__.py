@@ -1,0 +1,1 @@
+"""Images with objects: boxes, classes and masks, and a label for each pixel where there are maps."""

@@ -1,0 +1,26 @@
+"""The size of detectors for images of about a hundred pixels, which train in minutes on two cores."""
+
+from collections.abc import Mapping
+from typing import Any
+
+TRUNK = "test_resnet"  # timm's smallest ResNet of four stages
+SMALL: dict[str, Any] = {
+    "backbone": TRUNK,
+    "channels": 32,
+    "hidden": 256,
+    "frozen_stages": 0,  # its weights are drawn
+    "norm_eval": False,
+    "anchor_scale": 4.0,
+    "proposals": 200,
+    "regions": 24,
+}
+
+
+FEWER = {"max_detections": 30}  # given to ``detect`` unless told otherwise: there are few objects on such images
+
+
+def small(options: Mapping[str, Any], **own: Any) -> dict[str, Any]:
+    """``options`` over those of a small detector, and ``own`` in between."""
+    merged = {**SMALL, **own, **options}
+    # timm would start each residual branch at zero, where the layers before its last get no gradient at first
+    return {"zero_init_last": False, **merged} if merged["backbone"] == TRUNK else merged
