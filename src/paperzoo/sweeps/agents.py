@@ -234,7 +234,7 @@ def _value(sweep: Sweep, entry: Record) -> float | None:
 
 
 def _record(told: Path) -> Record | None:
-    """The record of the run that was told of, if it can be read by now."""
+    """The record of the run that a file names, if it can be read by now."""
     try:
         return record.read(Path(told.read_text()))
     except (OSError, UserError):
@@ -242,7 +242,7 @@ def _record(told: Path) -> Record | None:
 
 
 def _alive(told: Path) -> Segment | None:
-    """The process of the run that was told of, if it lives."""
+    """The process of the run that a file names, if it lives."""
     entry = _record(told)
     if entry is None or entry.observed_status() != "running":
         return None

@@ -46,7 +46,7 @@ def possible(program: str) -> bool:
 class Warm:
     """A server, from which runs are forked.
 
-    It has to be made in a thread that lives as long as the sweep: the server is told to end with that thread.
+    It has to be made in a thread that lives as long as the sweep: the server gets SIGTERM when that thread ends.
 
     Args:
         environment: of the server; what is read while torch is imported (``OMP_NUM_THREADS``) holds for all runs.
@@ -84,7 +84,7 @@ class Warm:
             return self.started.get()
 
     def close(self) -> None:
-        """End the server; runs that are left are told to end."""
+        """End the server; runs that are left get SIGTERM."""
         self.server.terminate()
         self.server.wait()
         self.connection.close()

@@ -5,7 +5,7 @@
 It has one thread and has used no GPU, so that a fork is as good as a new interpreter: NumPy's and SciPy's OpenBLAS end
 their threads before a fork and begin them again when they are needed; with any other thread it refuses. A request is a
 line of JSON: ``argv``, ``environment`` and ``log``; the answer is ``{"started": pid}``, and ``{"ended": pid, "code":
-code}`` later. A run is told to end (SIGTERM) when this process is gone, as this process is when the sweep is gone.
+code}`` later. A run gets SIGTERM when this process is gone, as this process does when the sweep is gone.
 """
 
 import ctypes
