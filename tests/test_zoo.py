@@ -31,7 +31,7 @@ def test_the_table_names_every_paper_within_the_width(columns):
     for slug, line in zip(SLUGS, lines[1:], strict=False):
         card = cards.load(slug)
         assert line.split()[0] == slug
-        assert f"{card.venue} {card.year}" in line
+        assert f"{zoo._venue(card.venue)} {card.year}" in line
         claims = re.findall(r"(\d+) (reproduced|holds|undecided|unsupported|failed|untested)", line)
         assert line.rstrip().endswith(", ".join(map(" ".join, claims)))
         assert sum(int(count) for count, _ in claims) == len(card.claims)
@@ -95,6 +95,14 @@ def test_a_loss_or_a_recipe_needs_no_network(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert f"{len(card.claims)} untested" in printed
     assert "none of its own" in printed
+
+
+@pytest.mark.parametrize(("name", "short"), [
+    ("CVPR", "CVPR"), ("IEEE TPAMI", "IEEE TPAMI"),
+    ("IEEE Transactions on Neural Networks and Learning Systems", "IEEE TNNLS"),
+])  # fmt: skip
+def test_a_long_venue_by_its_initials(name, short):
+    assert zoo._venue(name) == short
 
 
 def test_help():

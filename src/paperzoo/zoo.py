@@ -16,10 +16,11 @@ from paperzoo.cards import Card, Claim, Measured, Network, Option, Pair, Verdict
 from paperzoo.errors import UserError
 
 PAGES = Path(__file__).resolve().parent / "pages"
+VENUE = 14  # letters of a venue's name that the table has room for
 WIDE = 120  # columns that the counts have room in
 
 
-# A status in a table, where "scaled down" is told once below it.
+# A status in a table, where "scaled down" stands once below it.
 SHORT: dict[Verdict, str] = {
     "reproduced": "reproduced",
     "direction holds (scaled down)": "holds",
@@ -51,7 +52,7 @@ def show_all() -> None:
             _range([network.macs for network in card.networks]),
         )
         kinds = ", ".join(card.kinds) if wide else card.kinds[0]
-        table.add_row(slug, f"{card.venue} {card.year}", kinds, *(counts if wide else ()), _claims(card))
+        table.add_row(slug, f"{_venue(card.venue)} {card.year}", kinds, *(counts if wide else ()), _claims(card))
     console.print(table)
     console.print(
         Text(
@@ -59,6 +60,15 @@ def show_all() -> None:
             "python src/zoo.py <name> shows a card; src/train.py model=<name> trains it"
         )
     )
+
+
+def _venue(name: str) -> str:
+    """A long name by its initials: ``IEEE TNNLS``; what is in capitals stays whole."""
+    if len(name) <= VENUE:
+        return name
+    words = [word for word in name.split() if word[0].isupper()]
+    whole = [word for word in words if word.isupper()]
+    return " ".join([*whole, "".join(word[0] for word in words if word not in whole)])
 
 
 def _claims(card: Card) -> str:

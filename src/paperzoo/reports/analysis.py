@@ -145,7 +145,7 @@ class _Study:
         scored = [(entry, cell) for entry, cell in ours if self._usable(f"run {entry.id}", entry)]
         names = _names([self.sweep.variant(cell) for _, cell in scored], [entry.id for entry, _ in scored])
         variants = [
-            self.variant(name, Group(self.sweep.variant(cell), cell, runs={entry.seed: [entry]}), told=True)
+            self.variant(name, Group(self.sweep.variant(cell), cell, runs={entry.seed: [entry]}), checked=True)
             for name, (entry, cell) in zip(names, scored, strict=True)
         ]
         importance = importance_of(self.sweep, variants)
@@ -184,13 +184,13 @@ class _Study:
             **more,
         )
 
-    def variant(self, name: str, group: Group, *, baseline: bool = False, told: bool = False) -> Variant:
-        """A variant's scores and costs; what is wrong with its runs is told once."""
+    def variant(self, name: str, group: Group, *, baseline: bool = False, checked: bool = False) -> Variant:
+        """A variant's scores and costs; what is wrong with its runs becomes a problem once."""
         chosen: list[Record] = []
         for seed in sorted(group.runs):
             where = f"{name}, seed {seed}"
             runs = group.runs[seed]
-            usable = [entry for entry in runs if told or self._usable(where, entry)]
+            usable = [entry for entry in runs if checked or self._usable(where, entry)]
             if len(usable) > 1:
                 which = ", ".join(entry.id for entry in usable)
                 self.problems.append(

@@ -18,6 +18,7 @@ from paperzoo.sweeps import tied
 from paperzoo.sweeps.command import command
 from paperzoo.sweeps.specification import Sweep
 from paperzoo.sweeps.storage import Claim, Plan
+from paperzoo.sweeps.warm import Started, Warm, possible
 
 LOOK = 0.5  # seconds between two looks at a run
 BEAT = 15.0  # seconds between two signs of life
@@ -44,9 +45,10 @@ class Agents:
         count: how many run side by side; they share the processor's threads.
         runs_dir: of the runs; logs, and where each run is, go below ``sweeps/`` in it.
         max_failures: so many failed runs, and no new one is begun.
+        warm: fork runs from a process that has imported everything, where that is possible.
     """
 
-    def __init__(self, plan: Plan, count: int, runs_dir: Path, max_failures: int) -> None:
+    def __init__(self, plan: Plan, count: int, runs_dir: Path, max_failures: int, *, warm: bool = True) -> None:
         self.plan, self.count, self.max_failures = plan, count, max_failures
         self.runs_dir = runs_dir.resolve()
         self.folder = self.runs_dir / "sweeps" / plan.name
@@ -57,9 +59,20 @@ class Agents:
         self.errors: list[BaseException] = []
         self.started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
+        self.warm: Warm | None = None
+        self.may_fork = warm and possible(plan.sweep.program)
 
     def run(self, show: Callable[[], None]) -> None:
         """Work until nothing is left; ``show`` is called in between."""
+        try:
+            self._run(show)
+        finally:
+            if self.warm:
+                self.warm.close()
+
+    def _run(self, show: Callable[[], None]) -> None:
+        if self.may_fork and not self._is_done():
+            self.warm = Warm(self._environment(), self.folder / "warm.log")
         threads = [threading.Thread(target=self._work, name=f"agent {number}") for number in range(self.count)]
         for thread in threads:
             thread.start()
@@ -95,9 +108,21 @@ class Agents:
         """Whether a run that another agent does may still be left to us."""
         return any(not trial.state.is_finished() for trial in self.plan.counted().values())
 
+    def _is_done(self) -> bool:
+        """Whether nothing is left of a grid."""
+        counted = self.plan.counted()
+        return bool(self.plan.cells) and all(
+            key in counted and counted[key].state.is_finished() and counted[key].user_attrs.get("outcome") != "lost"
+            for key in self.plan.cells
+        )
+
     def _do(self, claim: Claim) -> None:
         self.running[claim.key] = Progress(claim)
         try:
+            while self.warm and not self.warm.ready.wait(LOOK):
+                if self.stopping.is_set():
+                    self.plan.release(claim)
+                    return
             self._end(claim, *self._watch(claim, self._start(claim)))
         finally:
             self.running.pop(claim.key, None)
@@ -107,13 +132,23 @@ class Agents:
         first = next(trial.number for trial in self.plan.trials() if trial.user_attrs.get("key") == claim.key)
         return self.folder / f"{first}{suffix}"
 
-    def _start(self, claim: Claim) -> subprocess.Popen[bytes]:
+    def _environment(self) -> dict[str, str]:
+        """What all runs have in common."""
+        environment = dict(os.environ) | {"RUNS_DIR": str(self.runs_dir)}
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.count)))
+        return environment
+
+    def _start(self, claim: Claim) -> Started:
         told = self._file(claim, ".run")
         self._wait_for_orphan(claim, told)
         told.unlink(missing_ok=True)  # a former run may have been another one, of other code say
-        environment = dict(os.environ) | {TOLD: str(told), "RUNS_DIR": str(self.runs_dir)}
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // self.count)))
+        environment = self._environment() | {TOLD: str(told)}
         line = command(self.plan.sweep, claim.cell, interpreter=sys.executable, extra=EXTRA)
+        python = [word for word in line if word != "/usr/bin/env"]
+        if self.warm and python[:2] == [sys.executable, self.plan.sweep.program]:
+            forked = self.warm.start(python[1:], environment, self._file(claim, ".log"))
+            if forked is not None:
+                return forked
         with self._file(claim, ".log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-S", tied.__file__, str(os.getpid()), *line],
@@ -143,7 +178,7 @@ class Agents:
         self.plan.beat(claim)
         return time.monotonic()
 
-    def _watch(self, claim: Claim, process: subprocess.Popen[bytes]) -> tuple[int, bool, Record | None]:
+    def _watch(self, claim: Claim, process: Started) -> tuple[int, bool, Record | None]:
         """Wait for a run. Returns its exit code, whether it was stopped early, and its record."""
         told, beat, pruned, asked = self._file(claim, ".run"), time.monotonic(), False, None
         while process.poll() is None:
@@ -157,7 +192,7 @@ class Agents:
             if asked and time.monotonic() - asked > GRACE:
                 process.kill()
             beat = self._beat(claim, beat)
-        return process.returncode, pruned, _record(told)
+        return process.returncode or 0, pruned, _record(told)
 
     def _is_hopeless(self, claim: Claim, entry: Record) -> bool:
         """Tell Optuna of new epochs; whether it would stop the run."""
@@ -199,7 +234,7 @@ def _value(sweep: Sweep, entry: Record) -> float | None:
 
 
 def _record(told: Path) -> Record | None:
-    """The record of the run that was told of, if it can be read by now."""
+    """The record of the run that a file names, if it can be read by now."""
     try:
         return record.read(Path(told.read_text()))
     except (OSError, UserError):
@@ -207,7 +242,7 @@ def _record(told: Path) -> Record | None:
 
 
 def _alive(told: Path) -> Segment | None:
-    """The process of the run that was told of, if it lives."""
+    """The process of the run that a file names, if it lives."""
     entry = _record(told)
     if entry is None or entry.observed_status() != "running":
         return None

@@ -12,7 +12,8 @@ from paperzoo.sweeps.progress import SweepTable
 from paperzoo.sweeps.storage import Plan
 
 
-def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failures: int, retry_failed: bool) -> int:
+def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failures: int, retry_failed: bool,
+        warm: bool = True) -> int:  # fmt: skip
     """Run what is left of a sweep. Returns 0 if all is done, 1 if a run failed.
 
     Raises:
@@ -25,7 +26,7 @@ def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failu
     if retry_failed:
         plan.retry_failed()
     try:
-        workers = Agents(plan, agents, Path(runs_dir), max_failures)
+        workers = Agents(plan, agents, Path(runs_dir), max_failures, warm=warm)
     except OSError as error:
         raise UserError(f"runs_dir={runs_dir}: cannot write to it ({error.strerror}); choose another") from None
     caught = _listen(workers)

@@ -1,4 +1,4 @@
-"""Start a command that is told to end (SIGTERM) when the process that asked for it is gone, even by SIGKILL.
+"""Start a command that gets SIGTERM when the process that asked for it is gone, even by SIGKILL.
 
     python -S tied.py <process id of who asks> <command> ...
 

@@ -76,11 +76,11 @@ def sketches(report: Report) -> Iterator[Sketch]:
 
 
 def pictures_of_papers(report: Report) -> Iterator[tuple[str, Figure]]:
-    """What ``figures(report)`` of each ``papers/<paper>/pictures.py`` adds; {} where it has nothing to say.
+    """What ``figures(report)`` of each ``papers/<paper>/report_pictures.py`` adds; {} where it has nothing to say.
 
     The file is loaded by its path: importing its paper would load torch, which no report needs.
     """
-    for path in sorted(PAPERS.glob("*/pictures.py")):
+    for path in sorted(PAPERS.glob("*/report_pictures.py")):
         spec = importlib.util.spec_from_file_location(f"_pictures_of_{path.parent.name}", path)
         assert spec is not None
         assert spec.loader is not None

@@ -28,7 +28,7 @@ from paperzoo.reports.figures.style import (
 )
 from paperzoo.reports.model import Report
 
-CROWD = 300  # runs of a search that lines can be told of
+CROWD = 300  # runs of a search that are drawn as lines
 
 
 def draw_parallel(report: Report) -> Sketch | None:
