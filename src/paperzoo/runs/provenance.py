@@ -4,6 +4,7 @@ import hashlib
 import os
 import platform
 import subprocess
+from functools import lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ def provenance(code: dict[str, str]) -> Provenance:
     )
 
 
+@lru_cache
 def versions() -> dict[str, str]:
-    """Every installed package's version, and Python's."""
+    """Every installed package's version, and Python's; looked up once in a process."""
     found = {dist.name.lower().replace("_", "-"): dist.version for dist in distributions()}
     return {"python": platform.python_version(), **dict(sorted(found.items()))}
 

