@@ -20,7 +20,8 @@ NUMERIC = (  # of the package: what can change a number
     "papers", "tasks", "procedures", "networks", "norms", "data", "detection", "metrics",
     "machine", "distributed", "randomness", "random_state",
 )  # fmt: skip
-NOT_NUMERIC = ("pictures.py", "report_pictures.py", "schema.py")  # within these: what is drawn, and which options there are
+# Within these: what is drawn, and which options there are.
+NOT_NUMERIC = ("pictures.py", "report_pictures.py", "schema.py")
 ALWAYS = ("paperzoo.tasks.making", "paperzoo.machine", "paperzoo.random_state", "paperzoo.data.order")
 DIGITS = 16  # of a file's digest
 
