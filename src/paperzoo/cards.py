@@ -70,7 +70,7 @@ class Option(CardPart):
     name: str
     of: str = "model"  # the config group that it belongs to: model, or norm, loss, mix, ... where the paper offers one
     type: Literal["int", "float", "bool", "str", "list"]
-    values: list[Any] | None = None
+    values: Annotated[tuple[Any, ...], Field(strict=False)] | None = None  # hashable, as the whole option is
     minimum: float | None = None
     maximum: float | None = None
     above: float | None = None

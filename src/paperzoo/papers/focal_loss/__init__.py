@@ -1,5 +1,6 @@
 """Focal Loss for Dense Object Detection (Lin et al., ICCV 2017)."""
 
+from paperzoo.papers import resnet as _networks  # noqa: F401 - it is tried on these
 from paperzoo.papers.focal_loss.focal_loss import (
     FocalLoss,
     linear_focal_loss,
