@@ -286,12 +286,17 @@ def test_no_gradient_through_boxes_but_through_mask_features():
 
 def test_without_flow_its_convolutions_have_no_gradient():
     network = small("htc", mask_info_flow=False)
-    reached = gradients(network, ["mask_heads.0", "mask_heads.1", "mask_heads.1.flow", "mask_heads.2.flow"])
-    assert reached["mask_heads.0"] == {"stage0_mask"}
-    assert reached["mask_heads.1"] == {"stage1_mask"}
-    assert not reached["mask_heads.1.flow"]
-    assert not reached["mask_heads.2.flow"]
+    losses = network.losses(detectors.images(), SIZES, detectors.targets(), sampling="first")
+    sum(losses.values()).backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None and "backbone" not in name]
+    assert without == [f"mask_heads.{stage}.flow.{kind}" for stage in (1, 2) for kind in ("weight", "bias")]
     assert not hasattr(network.mask_heads[0], "flow")
+    losses = network.losses(detectors.images(), SIZES, detectors.targets(), sampling="first")
+    weight = network.mask_heads[0].convs[0].weight
+    reached = [
+        torch.autograd.grad(losses[f"stage{s}_mask"], weight, allow_unused=True, retain_graph=True) for s in range(3)
+    ]
+    assert [gradient is not None for (gradient,) in reached] == [True, False, False]
 
 
 def test_flow_is_rectified_and_added():
