@@ -3,13 +3,13 @@
 from functools import cache
 
 import pytest
+import shapes
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paperzoo import cards
 from paperzoo.config import compose
-from paperzoo.data.images.module import ImageData
 from paperzoo.errors import UserError
 from paperzoo.training import make_module
 
@@ -54,8 +54,7 @@ def configured(paper: str, *words: str):
 
 def built(paper: str, chans: int, *words: str, **options):
     config = configured(paper, *words)
-    data = ImageData(config.data)
-    data.num_classes, data.in_chans = 4, chans
+    data = shapes.images(4, chans)
     return make_module(config.model_copy(update={"model": config.model.model_copy(update=options)}), data)
 
 

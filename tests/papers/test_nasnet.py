@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import shapes
 import timm
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,6 @@ from torch import Tensor
 import paperzoo.papers.resnet  # noqa: F401 (registers resnet_small)
 from paperzoo.accounting import count
 from paperzoo.config import compose
-from paperzoo.data.images.module import ImageData
 from paperzoo.errors import UserError
 from paperzoo.papers.nasnet import NORMAL, REDUCTION, Cell, NASNetA, load_official
 from paperzoo.papers.nasnet.cell import Pool
@@ -429,8 +429,7 @@ def test_exports(name):
 def test_every_norm_composes(word):
     torch.manual_seed(0)
     config = compose("train", ["model=nasnet", "model.filters=4", f"norm={word}"])
-    data = ImageData(config.data)
-    data.num_classes, data.in_chans = 10, 1
+    data = shapes.images(10, 1)
     module = make_module(config, data)
     module.loss(module(torch.randn(3, 1, 28, 28)), torch.arange(3)).backward()
     assert [name for name, p in module.named_parameters() if p.grad is None] == []

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+import shapes
 import timm
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,6 @@ from torch import Tensor
 
 import paperzoo.papers.resnet  # noqa: F401 (registers resnet_small)
 from paperzoo.config import compose
-from paperzoo.data.images.module import ImageData
 from paperzoo.machine import make_trainer
 from paperzoo.papers.nasnet import NORMAL, Cell, ScheduledDropPath
 from paperzoo.papers.nasnet.drop_path import keep_of_cell
@@ -106,8 +106,7 @@ def test_training_moves_the_schedule(scheduled, monkeypatch):
 def module_with_head(weight: float) -> torch.nn.Module:
     torch.manual_seed(0)
     config = compose("train", ["model=nasnet", "model.filters=4", f"model.auxiliary={weight}"])
-    data = ImageData(config.data)
-    data.num_classes, data.in_chans = 10, 1
+    data = shapes.images(10, 1)
     return make_module(config, data)
 
 

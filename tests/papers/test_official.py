@@ -4,15 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
+import shapes
 import timm
 import torch
 import torchvision
 
 from paperzoo.config import compose
-from paperzoo.data.images.module import ImageData
 from paperzoo.errors import UserError
 from paperzoo.networks.official import classifier_name
 from paperzoo.papers import nasnet, res2net, resnet, resnext, scnet, senet, shufflenet_v1, shufflenet_v2
+from paperzoo.runs import checkpoints
 from paperzoo.training import make_module
 
 OFFICIAL = Path(__file__).parent / "official"
@@ -74,9 +75,8 @@ def test_a_checkpoint_by_override(name, tmp_path):
     paper, network = ROOMS[name].__name__.rsplit(".", 1)[1], name.replace(".", "_")
     words = [f"model={paper}", f"model.network={network}", f"model.checkpoint={tmp_path / 'official.pth'}"]
     config = compose("train", words)
-    data = ImageData(config.data)
-    data.num_classes, data.in_chans = 10, 3
-    module = make_module(config, data)
+    data = shapes.images(10, 3)
+    module = make_module(config, data, checkpoints.read_plain(Path(config.model.checkpoint)))
     last = classifier_name(module.network)
     state = module.network.state_dict()
     assert len(state[f"{last}.weight"]) == 10

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import shapes
 import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from paperzoo.config import compose
-from paperzoo.data.images.module import ImageData
 from paperzoo.papers import res2net, scnet
+from paperzoo.runs import checkpoints
 from paperzoo.training import make_module
 
 OFFICIAL = Path(__file__).parent / "official"
@@ -182,9 +183,8 @@ def test_a_checkpoint_of_official_weights_by_override(name, tmp_path):
     config = compose(
         "train", [f"model={paper}", f"model.network={name}", f"model.checkpoint={tmp_path / 'official.pth'}"]
     )
-    data = ImageData(config.data)
-    data.num_classes, data.in_chans = 10, 3
-    module = make_module(config, data).eval()
+    data = shapes.images(10, 3)
+    module = make_module(config, data, checkpoints.read_plain(Path(config.model.checkpoint))).eval()
     assert module.network.num_classes == 10
     module.network.reset_classifier(1000)
     module.network.fc.load_state_dict({"weight": state["fc.weight"], "bias": state["fc.bias"]})

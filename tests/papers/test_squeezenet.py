@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import shapes
 import timm
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,6 @@ from torchvision.models.squeezenet import Fire
 
 from paperzoo.accounting import count
 from paperzoo.config import compose
-from paperzoo.data.images.module import ImageData
 from paperzoo.errors import UserError
 from paperzoo.papers import squeezenet
 from paperzoo.papers.squeezenet import BypassFire, SqueezeNet
@@ -165,8 +165,7 @@ def test_another_pooling_is_refused():
 @pytest.mark.parametrize("word", ["batch", "sync_batch", "layer", "instance", "group", "switchable", "mabn"])
 def test_there_is_no_normalisation_to_replace(word):
     config = compose("train", ["model=squeezenet", f"norm={word}"])
-    data = ImageData(config.data)
-    data.num_classes, data.in_chans = 10, 1
+    data = shapes.images(10, 1)
     with pytest.raises(UserError) as caught:
         make_module(config, data)
     assert str(caught.value) == "SqueezeNet has no normalisation layers to replace; use norm=paper"
