@@ -9,6 +9,7 @@ import statistics
 import sys
 import time
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ from paperzoo.training import make_module
 BATCH, STEPS = 64, 5
 
 
-def speed(paper: str, data: ImageData, *, channels_last: bool) -> float:
+def speed(paper: str, data: Any, *, channels_last: bool) -> float:
     """Images/s of a few training steps without an optimiser."""
     config = compose("train", [f"model={paper}", f"trainer.channels_last={str(channels_last).lower()}", "trainer=auto"])
     module = make_module(config, data)

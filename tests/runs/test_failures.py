@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 from interruption import stopped_by
-from paperzoo.papers.resnet.module import ResNet
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from paperzoo.config import compose
 from paperzoo.errors import Interrupted, RunError, UserError
 from paperzoo.runs import checkpoints, compare, record
 from paperzoo.runs.history import History
+from paperzoo.tasks.classification import ResidualClassifier
 from paperzoo.training import train
 
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=96", "data.batch_size=16", "logger=none",
@@ -31,14 +31,14 @@ def only(runs: Path, attempt: int = 1) -> Path:
 
 
 def test_a_loss_that_is_not_finite_stops_at_its_step(tmp_path, monkeypatch):
-    step = ResNet.training_step
+    step = ResidualClassifier.training_step
 
     def diverging(self, batch, batch_idx):
         if self.trainer.global_step == 7:
-            batch = (batch[0] * torch.inf, batch[1])
+            batch = batch._replace(inputs=batch.inputs * torch.inf)
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(ResNet, "training_step", diverging)
+    monkeypatch.setattr(ResidualClassifier, "training_step", diverging)
     with pytest.raises(RunError) as caught:
         train(compose("train", [*WORDS, "checkpoint.every_steps=3", f"paths.runs_dir={tmp_path}"]))
     line = str(caught.value)
@@ -56,7 +56,7 @@ def test_out_of_memory_suggests_a_smaller_batch(tmp_path, monkeypatch):
     def too_large(self, batch, batch_idx):
         return torch.empty(2**46, dtype=torch.uint8).sum()
 
-    monkeypatch.setattr(ResNet, "training_step", too_large)
+    monkeypatch.setattr(ResidualClassifier, "training_step", too_large)
     with pytest.raises(RunError, match=r"halve data.batch_size and double"):
         train(compose("train", [*WORDS, f"paths.runs_dir={tmp_path}"]))
     assert record.read(only(tmp_path)).failure.kind == "OutOfMemory"
@@ -64,14 +64,14 @@ def test_out_of_memory_suggests_a_smaller_batch(tmp_path, monkeypatch):
 
 def test_an_operation_without_a_deterministic_form_is_named(tmp_path, monkeypatch):
     """On a CPU torch has few of them; max_unpool2d is one."""
-    step = ResNet.training_step
+    step = ResidualClassifier.training_step
 
     def unpooling(self, batch, batch_idx):
         pooled, places = torch.nn.functional.max_pool2d(batch[0], 2, return_indices=True)
         torch.nn.functional.max_unpool2d(pooled, places, 2)
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(ResNet, "training_step", unpooling)
+    monkeypatch.setattr(ResidualClassifier, "training_step", unpooling)
     with pytest.raises(RunError, match=r"^max_unpooling2d\S* has no deterministic form .* deterministic=false"):
         train(compose("train", [*WORDS, f"paths.runs_dir={tmp_path / 'a'}"]))
     assert record.read(only(tmp_path / "a")).failure.kind == "NotDeterministic"
@@ -148,7 +148,7 @@ def test_weights_that_became_nan_are_no_state_to_go_on_from(tmp_path):
 
 
 def test_a_second_ctrl_c_does_not_wait_and_is_an_interruption_too(tmp_path, monkeypatch):
-    step = ResNet.training_step
+    step = ResidualClassifier.training_step
 
     def impatient(self, batch, batch_idx):
         if self.trainer.global_step == 4:
@@ -156,7 +156,7 @@ def test_a_second_ctrl_c_does_not_wait_and_is_an_interruption_too(tmp_path, monk
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(ResNet, "training_step", impatient)
+    monkeypatch.setattr(ResidualClassifier, "training_step", impatient)
     with pytest.raises(Interrupted) as caught:
         train(compose("train", [*WORDS, "checkpoint.every_steps=3", f"paths.runs_dir={tmp_path}"]))
     assert caught.value.exit_code == 130
@@ -166,13 +166,13 @@ def test_a_second_ctrl_c_does_not_wait_and_is_an_interruption_too(tmp_path, monk
 
 def test_nan_in_evaluation_is_in_its_loss(tmp_path, monkeypatch):
     """torchmetrics' mean leaves NaNs out, so that the loss of a network that fails on some images looked sound."""
-    forward = ResNet.forward
+    forward = ResidualClassifier.forward
 
     def failing(self, images):
         logits = forward(self, images)
         return logits if self.training else torch.cat([logits[:1] * torch.nan, logits[1:]])
 
-    monkeypatch.setattr(ResNet, "forward", failing)
+    monkeypatch.setattr(ResidualClassifier, "forward", failing)
     words = [*WORDS, "trainer.max_epochs=1", f"paths.runs_dir={tmp_path}"]
     first, second = train(compose("train", words)), train(compose("train", words))
     assert first.epochs[0]["val/loss"] != first.epochs[0]["val/loss"]  # NaN

@@ -166,16 +166,16 @@ def test_a_loss_that_is_nan_on_one_rank_stops_all(tmp_path):
 
 NAN_ON_RANK_ONE = """
 from paperzoo.config import program
-from paperzoo.papers.resnet.module import ResNet
+from paperzoo.tasks.classification import ResidualClassifier
 
-step = ResNet.training_step
+step = ResidualClassifier.training_step
 
 def diverging(self, batch, batch_idx):
     if self.global_rank == 1 and self.trainer.global_step == 3:
-        batch = (batch[0] * float("nan"), batch[1])
+        batch = batch._replace(inputs=batch.inputs * float("nan"))
     return step(self, batch, batch_idx)
 
-ResNet.training_step = diverging
+ResidualClassifier.training_step = diverging
 
 @program("train")
 def main(config):

@@ -15,13 +15,13 @@ import psutil
 import pytest
 import torch
 from interruption import Died, dying_at
-from paperzoo.papers.resnet.module import ResNet
 
 from paperzoo import training
 from paperzoo.config import compose
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, compare, record, session
+from paperzoo.tasks.classification import ResidualClassifier
 from paperzoo.training import train
 
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=96", "data.batch_size=16", "logger=none",
@@ -86,13 +86,13 @@ def test_weights_of_a_run_under_way_are_of_their_epoch(tmp_path, capsys):
 def test_options_outside_the_identity_may_change(changed, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     threads = set()
-    step = ResNet.training_step
+    step = ResidualClassifier.training_step
 
     def watched(self, batch, batch_idx):
         threads.add(torch.get_num_threads())
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(ResNet, "training_step", watched)
+    monkeypatch.setattr(ResidualClassifier, "training_step", watched)
     expected = train(compose("train", [*WORDS, f"paths.runs_dir={tmp_path / 'alone'}"]))
     died(tmp_path / "killed", 5, ["checkpoint.every_steps=4"])
     words = [word for word in WORDS if word.split("=")[0] != changed.split("=")[0]]

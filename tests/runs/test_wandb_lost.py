@@ -5,12 +5,12 @@ import signal
 
 import psutil
 import pytest
-from paperzoo.papers.resnet.module import ResNet
 from wandb_server import Server
 
 from paperzoo import tracking
 from paperzoo.config import compose
 from paperzoo.runs import record
+from paperzoo.tasks.classification import ResidualClassifier
 from paperzoo.training import train
 
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=64", "data.batch_size=16",
@@ -33,14 +33,14 @@ def test_a_run_outlives_wandb(gone, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setattr(tracking, "PATIENCE", 3.0)
-    step = ResNet.training_step
+    step = ResidualClassifier.training_step
 
     def alone(self, batch, batch_idx):
         if self.trainer.global_step == 5:
             kill_service() if gone == "service" else server.stop()
         return step(self, batch, batch_idx)
 
-    monkeypatch.setattr(ResNet, "training_step", alone)
+    monkeypatch.setattr(ResidualClassifier, "training_step", alone)
     mode = "offline" if gone == "service" else "online"
     entry = train(compose("train", [*WORDS, f"logger.mode={mode}", f"paths.runs_dir={tmp_path}"]))
     if gone == "service":
