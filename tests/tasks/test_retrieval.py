@@ -180,3 +180,13 @@ def test_every_fourth_image_of_a_batch_begins_an_identity():
         labels = raw[1].view(4, 4)
         assert bool((labels == labels[:, :1]).all())
         assert len(labels[:, 0].unique()) == 4
+
+
+def test_the_heads_normalisation_is_torchs():
+    from paperzoo.papers.triplet.network import FeatureNorm
+
+    own, torchs = FeatureNorm(5), torch.nn.BatchNorm1d(5)
+    x = torch.randn(3, 8, 5)
+    for batch in x:
+        torch.testing.assert_close(own(batch), torchs(batch))
+    torch.testing.assert_close(own.eval()(x[0]), torchs.eval()(x[0]))

@@ -25,7 +25,8 @@ def embedding(points: Tensor, labels: Tensor, classes: Sequence[str], share: flo
     where, label = points.numpy(), labels.numpy()
     for k in np.unique(label):
         name = classes[k] if len(classes) <= NAMED else None
-        axes.scatter(*where[label == k].T, s=8, color=colours[k % len(colours)], label=name, linewidths=0)
+        x, y = where[label == k].T
+        axes.scatter(x, y, s=8, color=colours[k % len(colours)], label=name, linewidths=0)
     axes.set(xlabel="first principal direction", ylabel=f"second ({share:.0%} of the variance in both)")
     if len(classes) <= NAMED:
         figure.legend(loc="outside right center", frameon=False, markerscale=2)

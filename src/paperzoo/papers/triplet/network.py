@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from timm.models import generate_default_cfgs, register_model
 from timm.models.resnet import resnet50
 from torch import Tensor, nn
@@ -11,6 +12,29 @@ from paperzoo.papers.resnet import resnet_small
 
 default_cfgs = small_configs("trinet_mini") | generate_default_cfgs({"trinet": {}})
 EMBEDDING, HIDDEN = 128, 1024  # of TriNet
+
+
+class FeatureNorm(nn.Module):
+    """Batch normalisation of features (B, C), equal to torch's ``BatchNorm1d``, that ``norm=`` leaves alone.
+
+    What replaces the layers of the trunk normalises maps; of a vector, instance normalisation would leave nothing.
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("running_mean", torch.zeros(features))
+        self.register_buffer("running_var", torch.ones(features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C) -> (B, C)."""
+        return nn.functional.batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, training=self.training
+        )
 
 
 class EmbeddingNet(nn.Module):
@@ -27,7 +51,7 @@ class EmbeddingNet(nn.Module):
         self.trunk = trunk
         self.num_classes = embedding
         self.hidden = nn.Linear(trunk.num_features, hidden)
-        self.norm = nn.BatchNorm1d(hidden)
+        self.norm = FeatureNorm(hidden)
         self.act = nn.ReLU(inplace=True)
         self.embedding = nn.Linear(hidden, embedding)
 
