@@ -13,12 +13,13 @@ import torch
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
+from paperzoo import random_state
 from paperzoo.config import compose
 from paperzoo.config.messages import CONF
 from paperzoo.distributed import weight_of_rank
 from paperzoo.dry_run import show
 from paperzoo.evaluation import evaluate
-from paperzoo.runs import checkpoints, random_state, record
+from paperzoo.runs import checkpoints, record
 
 TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=96", "data.batch_size=8",

@@ -131,7 +131,7 @@ def test_a_signal_at_the_end_does_not_make_it_unfinished(tmp_path, monkeypatch, 
 
 
 def test_a_signal_at_the_start_is_told(tmp_path, monkeypatch, capsys):
-    def interrupted(config, data):
+    def interrupted(config, data, weights):
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(training, "make_module", interrupted)
