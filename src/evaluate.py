@@ -1,8 +1,10 @@
-"""Evaluate a run again: python src/evaluate.py run=<id> [weights=best] [split=val]."""
+"""Evaluate a run again: python src/evaluate.py <id> [weights=best] [split=val]."""
 
+import sys
 from pathlib import Path
 
 from paperzoo.config import program
+from paperzoo.config.program import as_overrides
 from paperzoo.config.schema import Evaluation
 from paperzoo.runs import folders
 
@@ -17,4 +19,5 @@ def main(choice: Evaluation) -> None:
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = as_overrides(sys.argv[1:])
     main()

@@ -33,6 +33,7 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
         entry,
         choice.paths,
         trainer=_one_device(entry, choice),
+        data={name: place for name, place in choice.data.model_dump().items() if place is not None},
         model={"checkpoint": None},  # the run's own weights are loaded, the published ones need not be there
     )
     trainer = make_trainer(config)

@@ -21,7 +21,7 @@ from paperzoo.runs.history import History
 from paperzoo.runs.rank_watch import RankWatch
 from paperzoo.runs.record import Cost, Failure, Measure, Record, Result
 from paperzoo.runs.session import INHERITED, Session, Subject, begin, finished_before
-from paperzoo.runs.signals import interruptible
+from paperzoo.runs.signals import NOTED, interruptible
 from paperzoo.stages import Stages
 from paperzoo.tasks.making import make_module
 from paperzoo.tasks.task import Place, Task
@@ -59,13 +59,12 @@ def _train(config: Config) -> Record | None:
         summary.announce(display, config, data, session)
         tracker = _tracker(config, session, display)
         _go_through(config, trainer, data, module, session, History(display, tracker.log if tracker else None), watch)
-    except Interrupted as error:
-        watch.stop()
-        session.end("interrupted", Failure(kind="Interrupted", message=str(error)))
-        display.line(f"{error}: {summary.what_is_left(session)}")
-        raise
     except BaseException as error:
         watch.stop()
+        if stop := _stopped(error, watch):
+            session.end("interrupted", Failure(kind="Interrupted", message=str(stop)))
+            display.line(f"{stop}: {summary.what_is_left(session)}")
+            raise stop from None
         failure = explain(error, trainer, session.folder, lost=watch.lost)
         session.end("failed", failure or Failure(kind=type(error).__name__, message=_short(error)))
         if failure and failure.kind == NonFiniteLoss.__name__ and trainer.global_rank > 0:
@@ -81,6 +80,13 @@ def _train(config: Config) -> Record | None:
     if session.record:
         summary.show(display, session, session.record)
     return session.record
+
+
+def _stopped(error: BaseException, watch: RankWatch) -> Interrupted | None:
+    """The signal that ended the run: as raised, or one that waited while a helper process (a compiler's) died of it."""
+    if isinstance(error, Interrupted):
+        return error
+    return Interrupted(NOTED[0]) if NOTED and not watch.lost else None
 
 
 MOST = 2000  # characters of a failure's message in the record: a compiler's may be a book

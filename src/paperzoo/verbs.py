@@ -58,7 +58,7 @@ def _parse(
     options: dict[str, Any] = dict(defaults)
     is_open = any(word.startswith(f"{more_with}=") for word in words)
     for word in words:
-        key, equals, value = word.partition("=")
+        key, equals, value = word.removeprefix("paths.").partition("=")
         if equals and (key in options or (is_open and key.isidentifier())):
             options[key] = value
         elif equals or word.startswith("-"):

@@ -325,3 +325,27 @@ def test_load_config_refuses_what_is_not_in_the_schema(train):
     plain = dump(train("model=scnet").config)
     with pytest.raises(UserError, match=r"^speed=1: there is no such key"):
         load_config(plain | {"speed": 1})
+
+
+@pytest.mark.parametrize(("line", "held"), [
+    ("modle=scnet", "Did you mean model?"),
+    (S + "-m hydra/sweeper=optuna seed=0,1", "python src/sweep.py sweeps/x.yaml runs one"),
+])  # fmt: skip
+def test_the_nearest_thing_is_meant(line, held, train):
+    done = train(*shlex.split(line))
+    assert (done.code, done.out) == (2, "")
+    assert held in done.err
+
+
+def test_version_is_paperzoos(train):
+    assert train("--version").out.startswith("Paperzoo 0.")
+
+
+def test_small_commands_take_the_run_first_and_folders_either_way():
+    from paperzoo.config.program import as_overrides
+
+    assert as_overrides(["12e4567890-1", "runs_dir=r", "split=val"]) == [
+        "run=12e4567890-1", "paths.runs_dir=r", "split=val",
+    ]  # fmt: skip
+    assert as_overrides(["run=a", "paths.data_dir=d"]) == ["run=a", "paths.data_dir=d"]
+    assert as_overrides(["--help"]) == ["--help"]

@@ -317,7 +317,8 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str]) -> str:
         return f"{given}: write experiment={given.removeprefix('experiment/').replace('=', '/')}"
     if not beside:
         top = dict.fromkeys([*(["model"] if config_name == "train" else []), *map(str, composed)])
-        return f"{given}: there is no such key; keys: {', '.join(top)}" + nearest(key, [*top, *keys])
+        near = nearest(key, top) or nearest(key, keys)  # modle is model before it is logger.mode
+        return f"{given}: there is no such key; keys: {', '.join(top)}{near}"
     line = _no_such_key(given, parent, name, beside)
     with_it = [
         option for option in groups.get(parent, []) if parent != "experiment" and name in _keys_of(parent, option)

@@ -7,6 +7,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from string import Template
 from typing import Any, NoReturn
 
@@ -58,6 +59,9 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
     import hydra
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own printing of errors takes several lines; ours takes one
+    if "--version" in words:
+        print(f"Paperzoo {version('paperzoo')}")
+        return
     arguments = _parse(words, config_name)
     overrides = arguments.overrides
     if arguments.help:
@@ -140,6 +144,14 @@ def _parse(words: list[str], config_name: str) -> argparse.Namespace:
     return arguments
 
 
+def as_overrides(words: Sequence[str]) -> list[str]:
+    """The words of a small command as overrides: a first word without ``=`` is the run, folders are in ``paths``."""
+    found = [re.sub(r"^(runs_dir|data_dir)=", r"paths.\1=", word) for word in words]
+    if found and "=" not in found[0] and not found[0].startswith("-"):
+        found[0] = f"run={found[0]}"
+    return found
+
+
 def _usage_error(message: str) -> NoReturn:
     raise UserError(f"{message}; options: {FLAGS}; all else is key=value")
 
@@ -164,7 +176,7 @@ def _check_all(config_name: str, overrides: Sequence[str]) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     if any(text.lstrip("+").startswith("hydra/sweeper") for text in overrides):
-        return
+        raise UserError("hydra/sweeper: searches are sweeps/*.yaml; python src/sweep.py sweeps/x.yaml runs one")
     slurm = any(text.lstrip("+").startswith("hydra/launcher=submitit_slurm") for text in overrides)  # starts all ranks
     ours = [text for text in overrides if not text.lstrip("+").startswith("hydra")]  # where a sweep lies changes no run
     parsed = OverridesParser.create().parse_overrides(ours)

@@ -172,6 +172,13 @@ class Config(Node):
     debug: bool = False
 
 
+class Place(Node):
+    """Where data that has moved lies now; None: where the record says."""
+
+    root: str | None = None
+    path: str | None = None
+
+
 class Evaluation(Node):
     """What ``evaluate.py`` is told."""
 
@@ -180,6 +187,7 @@ class Evaluation(Node):
     split: Literal["test", "val"]
     norm_statistics: Literal["moving_average", "batch_average"] = "moving_average"
     norm_batches: Positive = 100  # batch_average: training batches to average over, at most an epoch's
+    data: Place = Place()
     accelerator: Literal["auto", "cpu", "gpu"]
     paths: Paths
     debug: bool = False

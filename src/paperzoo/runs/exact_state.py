@@ -21,7 +21,7 @@ from paperzoo.distributed import from_rank_zero, gather, max_over_ranks
 from paperzoo.errors import Interrupted
 from paperzoo.metric import Metric
 from paperzoo.runs.checkpoints import BEST, STATE
-from paperzoo.runs.signals import SIGNALS, may_listen
+from paperzoo.runs.signals import NOTED, SIGNALS, may_listen
 
 
 class Interval:
@@ -52,6 +52,7 @@ class Interval:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        NOTED.append(number)
         signal.signal(signal.SIGINT, self.previous_handlers[signal.SIGINT])  # a second Ctrl-C does not wait
 
     def restore(self) -> None:

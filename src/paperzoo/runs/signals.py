@@ -9,6 +9,7 @@ from types import FrameType
 from paperzoo.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
+NOTED: list[int] = []  # signals that wait for the end of a step, of the run that is under way
 
 
 @contextmanager
@@ -18,15 +19,16 @@ def interruptible() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted(number)
 
-    with _heard_by(stop):
+    NOTED.clear()
+    with _handled_by(stop):
         yield
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Signals wait for the end of what is done herein."""
+    """Signals wait for the end of the block."""
     received: list[int] = []
-    with _heard_by(lambda number, _: received.append(number)):
+    with _handled_by(lambda number, _: received.append(number)):
         yield
     if received:
         signal.raise_signal(received[0])
@@ -38,7 +40,7 @@ def may_listen() -> bool:
 
 
 @contextmanager
-def _heard_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+def _handled_by(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
     if not may_listen():
         yield
         return
