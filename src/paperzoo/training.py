@@ -86,7 +86,7 @@ def _stopped(error: BaseException, watch: RankWatch) -> Interrupted | None:
     """The signal that ended the run: as raised, or one that waited while a helper process (a compiler's) died of it."""
     if isinstance(error, Interrupted):
         return error
-    return Interrupted(NOTED[0]) if NOTED and not watch.lost else None
+    return Interrupted(NOTED[0]) if NOTED and not watch.lost() else None
 
 
 MOST = 2000  # characters of a failure's message in the record: a compiler's may be a book

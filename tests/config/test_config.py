@@ -11,14 +11,25 @@ import yaml
 
 from paperzoo import cards
 from paperzoo.config import compose, dump, load_config
-from paperzoo.config.messages import config_groups
+from paperzoo.config.messages import CONF, config_groups
 from paperzoo.config.schema import Config
 
 TRAIN = Path(__file__).parents[2] / "src" / "train.py"
 GROUPS = config_groups()
-NEEDS = {"image_folder": ["data.root={photos}"], "hf": ["data.path=some/dataset"]}
-MAPS = ("coco_stuff", "digit_maps")  # label pixels, which one paper does
+NEEDS = {"image_folder": ["data.root={photos}"], "coco": ["data.root={photos}"], "hf": ["data.path=some/dataset"]}
 OPTIONS = [(group, option) for group, options in GROUPS.items() for option in options]
+
+
+def able(data: str) -> str:
+    """A paper that does what a data set is for; scnet where it classifies."""
+    task = task_of(data)
+    return "scnet" if task == "classification" else next(s for s in cards.slugs() if task in cards.load(s).tasks)
+
+
+def task_of(data: str) -> str:
+    content = yaml.safe_load((CONF / "data" / f"{data}.yaml").read_text())
+    bases = [base for base in content.get("defaults", []) if base != "_self_"]
+    return content.get("task") or (task_of(bases[0]) if bases else "classification")
 
 
 def test_groups():
@@ -33,7 +44,7 @@ def test_every_option_composes(group, option, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     (tmp_path / "photo").touch()
     words = [word.format(photos=tmp_path) for word in NEEDS.get(option, [])]
-    model = [] if group in ("model", "experiment") else [f"model={'strip_pooling' if option in MAPS else 'scnet'}"]
+    model = [] if group in ("model", "experiment") else [f"model={able(option if group == 'data' else 'mnist5k')}"]
     config = compose("train", [*model, f"{group}={option}", *words])
     assert load_config(json.loads(json.dumps(dump(config)))) == config
     if group == "experiment":
