@@ -187,6 +187,7 @@ class Card(CardPart):
     arxiv: Annotated[str, Field(pattern=r"^\d{4}\.\d{4,5}$")] | None
     kinds: Annotated[list[Kind], Field(min_length=1)]
     adds: Text  # in two sentences
+    statistics: Literal["batch", "sample", "ranks"] = "batch"  # what its normalisation averages over
     builds_on: list[Text] = []  # slugs of the papers whose code its own imports
     tasks: Annotated[list[Text], Field(min_length=1)] = ["classification"]  # what its module can be trained on
     networks: list[Network] = []  # a loss or a recipe has none of its own

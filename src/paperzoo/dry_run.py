@@ -3,10 +3,12 @@
 from rich.console import Console
 from rich.table import Table
 
+from paperzoo import cards
 from paperzoo.config.schema import Config
 
 SHOWN = 16  # ranks; more are alike
-OF_EACH_IMAGE = ("layer", "instance", "group", "group_norm", "mabn")  # trainer.sync_batchnorm leaves these alone
+PAPERS = "paperzoo.papers."
+OF_LAYERS = {"SyncBatchNorm": "ranks", "InstanceNorm2d": "sample"}  # shared ones; a paper's card says it of its own
 
 
 def show(config: Config) -> None:
@@ -18,7 +20,7 @@ def show(config: Config) -> None:
     if trainer.accumulate_grad_batches > 1:
         batch += f", {trainer.accumulate_grad_batches} batches a step"
     console.print(f"{config.model.name} ({config.model.network}) on {data.name}, norm={config.norm.name}")
-    console.print(f"images a step: {data.batch_size * ranks * trainer.accumulate_grad_batches:,} ({batch})")
+    console.print(f"samples a step: {data.batch_size * ranks * trainer.accumulate_grad_batches:,} ({batch})")
     console.print(f"learning rate: {config.optimizer.lr:g}, {config.scheduler.name}, {trainer.max_epochs} epochs")
     console.print(f"normalisation: {'over all ranks' if _synchronised(config) else 'of each rank by itself'}")
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
@@ -47,5 +49,15 @@ def _device(config: Config, local: int) -> str:
 
 
 def _synchronised(config: Config) -> bool:
-    norm = config.model.name if config.norm.name == "paper" else config.norm.name
-    return norm in ("sync_batch", "sync_batch_norm") or (config.trainer.sync_batchnorm and norm not in OF_EACH_IMAGE)
+    """Whether layers that average over a batch average over all ranks'."""
+    over = _statistics(config)
+    return over == "ranks" or (over == "batch" and config.trainer.sync_batchnorm)
+
+
+def _statistics(config: Config) -> str:
+    """What the network's normalisation averages over: as the norm's paper says, or the model's."""
+    target = config.norm.target or f"{PAPERS}{config.model.name}"
+    if not target.startswith(PAPERS):
+        return OF_LAYERS.get(target.rpartition(".")[2], "batch")
+    slug = target.split(".")[2]
+    return cards.load(slug).statistics if slug in cards.slugs() else "batch"

@@ -241,7 +241,7 @@ def test_a_dry_run_says_what_each_rank_would_do_and_starts_nothing(words, tmp_pa
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 0
     ranks = 16 if "trainer=ddp" in words else 1
-    assert f"images a step: {64 * ranks:,} (64 on each of {ranks} rank" in output
+    assert f"samples a step: {64 * ranks:,} (64 on each of {ranks} rank" in output
     assert sum("seed 0, rank" in line for line in output.splitlines()) == ranks
     assert ("torchrun --nnodes=2 --nproc-per-node=8" in output) == (ranks == 16)
     assert not list(tmp_path.iterdir())
