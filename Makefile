@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 WORKERS ?= auto
 
-.PHONY: help setup train test test-full test-browser convergence soak lint types contracts sweeps reports check lock benchmarks clean
+.PHONY: help setup train test test-full test-gpu test-browser convergence soak lint types contracts sweeps reports check lock benchmarks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test: $(READY) ## run the fast tests, which cover every paper and promise; make 
 
 test-full: $(READY) ## run all tests
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-gpu: $(READY) ## what must be looked at on GPUs; each test is skipped where there is none
+	@$(BIN)/python -m pytest -n 0 tests/gpu $(ARGS)
 
 test-browser: $(READY) ## test the pages of reports in headless Chromium, installing it (Debian) where it is missing
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || .ci/chromium
