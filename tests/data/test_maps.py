@@ -42,7 +42,7 @@ def test_a_map_is_cropped_and_flipped_with_its_image_anew_in_each_epoch():
         for each in (data, again):
             loader = each.train_dataloader()
             loader.order.set_epoch(epoch)
-            planes, classes, uniform = next(iter(loader))
+            planes, classes, uniform, _ = next(iter(loader))
             moved = crop_and_flip(planes, uniform, each.config.augment)
             images, labels = take_apart(moved)
             ink = images[:, 0] >= 128
@@ -50,7 +50,7 @@ def test_a_map_is_cropped_and_flipped_with_its_image_anew_in_each_epoch():
             assert set(labels[~ink].unique().tolist()) == {0, IGNORED}  # paper, and what padding has brought in
             padding = (moved[:, 0] == 0) & (labels == IGNORED)
             assert 0 < padding.float().mean() < 0.3
-            final = each.on_after_batch_transfer((planes, classes, uniform), 0)
+            final = each.on_after_batch_transfer((planes, classes, uniform, None), 0)
             assert torch.equal(final[1], labels)
             seen.append(labels)
     assert torch.equal(seen[0], seen[1])
@@ -87,7 +87,7 @@ def test_coco_maps_are_read_by_id_and_resized_with_their_images(in_memory, tmp_p
     data = loaded(*COCO, "data.image_size=6", f"data.in_memory={in_memory}", data_dir=str(tmp_path))
     assert data.class_names == ["person", "train", "rug"]
     assert data.sizes == {"train": 4, "val": 2, "test": 4}
-    for planes, _, _ in data.test_dataloader():
+    for planes, *_ in data.test_dataloader():
         images, labels = take_apart(planes)
         assert images.shape[1:] == (3, 6, 6)  # the middle six of eight columns
         expected = images[:, 0].long() // 10 - 1

@@ -47,12 +47,18 @@ class ImageOptions(Data):
 
     def check(self, config: Any) -> None:
         """What does not go together."""
+        self.check_task()
         _crops(self)
         _moments(self)
         for name, value in (("validation", self.validation), ("test", self.test)):
             if value is not None and value >= 1 and value != int(value):
                 raise UserError(f"data.{name}={value:g}: must be a whole number of images, or a fraction below 1")
         _batches(self, config)
+
+    def check_task(self) -> None:
+        """Images without maps are for no task of maps."""
+        if self.task == "segmentation":
+            raise UserError(f"data.task={self.task}: data={self.name} has no maps; leave it away")
 
 
 class FolderOptions(ImageOptions):
@@ -111,11 +117,19 @@ class MapOptions(ImageOptions):
             raise UserError(f"data.augment.resized_crop=true with data={self.name}: maps cannot be; use crop_padding")
         super().check(config)
 
+    def check_task(self) -> None:
+        """Maps are for segmentation alone."""
+        if self.task != "segmentation":
+            raise UserError(f"data.task={self.task}: data={self.name} has maps; leave it away")
+
 
 class OwnOptions(ImageOptions):
     """Whatever a source of one's own reads."""
 
     model_config = ConfigDict(extra="allow")
+
+    def check_task(self) -> None:
+        """Whatever its author says."""
 
 
 BY_SOURCE: dict[str, type[ImageOptions]] = {"image_folder": FolderOptions, "huggingface": HuggingFaceOptions}
