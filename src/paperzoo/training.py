@@ -20,7 +20,7 @@ from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
 from paperzoo.runs.rank_watch import RankWatch
 from paperzoo.runs.record import Cost, Failure, Measure, Record, Result
-from paperzoo.runs.session import INHERITED, Session, Subject, begin, finished_before
+from paperzoo.runs.session import INHERITED, Keeper, Session, Subject, begin, finished_before
 from paperzoo.runs.signals import NOTED, interruptible
 from paperzoo.stages import Stages
 from paperzoo.tasks.making import make_module
@@ -149,6 +149,7 @@ def _go_through(
     stages = Stages(config, trainer, data, module, session, history)
     stages.run()
     history.display.stop()
+    trainer.callbacks.append(Keeper(session, history))  # type: ignore[attr-defined] # tests may be long, too
     measured = _test(config, trainer, data, module, session, stages, history)
     skipped = data.count_skipped()
     wait_for_all()
