@@ -241,6 +241,10 @@ class Task(L.LightningModule):
         buffers = checkpoint.get("rank_buffers")
         self._buffer_state = buffers[self.global_rank] if buffers else {}
 
+    def forget_state(self) -> None:
+        """What a fit that had nothing left to do did not bring back is not for the next one."""
+        self._running_state, self._buffer_state = None, {}
+
 
 def _rank_buffers(network: nn.Module) -> list[str]:
     """Names of the buffers that each rank has of its own (a layer's ``rank_buffers``)."""
