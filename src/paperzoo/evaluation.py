@@ -58,7 +58,7 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
 def _training_images(data: RunData, device: torch.device) -> Iterator[Tensor]:
     """The images of an epoch's training batches, as training saw them."""
     for batch in data.train_dataloader():
-        yield data.on_after_batch_transfer([None if part is None else part.to(device) for part in batch], 0)[0]
+        yield data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0).inputs
 
 
 def _one_device(entry: Record, choice: Evaluation) -> dict[str, Any]:
