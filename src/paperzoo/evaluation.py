@@ -58,7 +58,7 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
 def _training_images(data: RunData, device: torch.device) -> Iterator[Tensor]:
     """The images of an epoch's training batches, as training saw them."""
     for batch in data.train_dataloader():
-        yield data.on_after_batch_transfer([None if part is None else part.to(device) for part in batch], 0)[0]
+        yield data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0).inputs
 
 
 def _one_device(entry: Record, choice: Evaluation) -> dict[str, Any]:
@@ -81,8 +81,12 @@ def _checkpoint(folder: Path, entry: Record, weights: Literal["last", "best"]) -
 
 def _epoch(entry: Record, weights: dict[str, Any]) -> int:
     """The epoch after which weights were saved; a run that is under way may not have it on record yet."""
-    step = weights["global_step"]
-    known = next((int(row["epoch"]) for row in entry.epochs if row["step"] == step), None)
+    stage = len(weights.get("outcomes", [])) + 1
+    rows = [row for row in entry.epochs if row.get("stage", 1) == stage]
+    before = max((int(row["step"]) for row in entry.epochs if row.get("stage", 1) < stage), default=0)
+    # A fit's weights count the steps of their stage, rows and what a loop leaves those of the run.
+    step = weights["global_step"] + (before if rows and "lr" in rows[0] else 0)
+    known = next((int(row["epoch"]) for row in rows if row["step"] == step), None)
     return known if known is not None else int(weights["epoch"]) + 1
 
 
@@ -96,7 +100,7 @@ def _show(entry: Record, weights: str, epoch: int, metrics: dict[str, float], de
             on_record.epoch,
             {name: on_record.metrics[name] for name in metrics if name in on_record.metrics},
         )
-    display.results(rows)
+    display.results(rows, entry.task_metrics)
     if on_record:
         equal = all(on_record.metrics.get(name) == value for name, value in metrics.items())
         display.line(

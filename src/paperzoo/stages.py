@@ -5,6 +5,7 @@ from typing import Any
 
 import pytorch_lightning as L
 from pytorch_lightning.loops.fit_loop import _FitLoop
+from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 
 from paperzoo import random_state
 from paperzoo.config import build
@@ -41,6 +42,7 @@ class Stages:
         self.records: list[StageRecord] = []
         self.fit_start = 0  # rows before the last fit
         history.staged = not self.procedure.single
+        module.trainer = data.trainer = trainer  # a loop may come before the first fit, and a resumed run skips fits
 
     def run(self) -> None:
         """Go through all stages; a resumed run prepares those that it has done, and goes on within the next."""
@@ -96,10 +98,8 @@ class Stages:
             self._fresh_loop(stage)
         module.changes = {group: dict(changes) for group, changes in stage.changes.items()}
         module.outcomes = outcomes
-        if state is None and trainer.global_rank == 0:
-            (self.session.checkpoints / checkpoints.BEST).unlink(missing_ok=True)  # of the stage before
+        self._forget_best(on_disk=state is None)
         data.weights, data.view = stage.weights, stage.view
-        self.best = Best(self.session.checkpoints, module.headline())
         exact = ExactState(
             self.session.checkpoints, self._words(number), self._interval(), self._progress(number, outcomes)
         )
@@ -112,12 +112,21 @@ class Stages:
             exact.interval.restore()
             trainer.callbacks = [c for c in trainer.callbacks if c not in own]  # type: ignore[attr-defined]
         self.fit_start = self.history.stage_start[0]
+        data.begin_stage()  # what reads training batches from now on begins with the first
+        module.forget_state()
         trainer.save_checkpoint(self.session.checkpoints / checkpoints.LAST, weights_only=True)
 
+    def _forget_best(self, *, on_disk: bool) -> None:
+        """The best weights are those of one stage: they may not fit what the next makes of the module."""
+        self.best = Best(self.session.checkpoints, self.module.headline())
+        if on_disk and self.trainer.global_rank == 0:
+            (self.session.checkpoints / checkpoints.BEST).unlink(missing_ok=True)
+
     def _fresh_loop(self, stage: Training) -> None:
-        """Lightning's trainer begins anew: its loops count epochs and steps from zero."""
-        epochs = stage.epochs or self.config.trainer.max_epochs
-        self.trainer.fit_loop = _FitLoop(self.trainer, min_epochs=0, max_epochs=epochs)
+        """Lightning's trainer begins anew: its loops count epochs and steps from zero, to ``trainer.max_steps``."""
+        choice = self.config.trainer
+        self.trainer.fit_loop = _FitLoop(self.trainer, min_epochs=0, max_epochs=stage.epochs or choice.max_epochs)
+        self.trainer.fit_loop.epoch_loop = _TrainingEpochLoop(self.trainer, max_steps=choice.max_steps or -1)
         stop_at_steps(self.trainer)
         self.trainer.should_stop = False
         self.data.begin_stage()
@@ -128,6 +137,10 @@ class Stages:
         interval = self._interval()
         device = self.trainer.strategy.root_device
         self.module.to(device)
+        self.data.weights = self.data.view = None  # those of a fit before it, which a resumed run has not set
+        self.module.changes = {}
+        if loop.prepare is not None:
+            self._forget_best(on_disk=state is None)
         if state is None:
             random_state.seed_everything(*self._words(number), "rank", self.trainer.global_rank)
         else:
@@ -149,8 +162,9 @@ class Stages:
         finally:
             interval.restore()
         self.module.outcomes = outcomes
+        content = self._weights()  # of all ranks, which tell each other what is their own
         if self.trainer.global_rank == 0:
-            checkpoints.save(self._weights(), self.session.checkpoints / checkpoints.LAST)
+            checkpoints.save(content, self.session.checkpoints / checkpoints.LAST)
         if self.session.record:
             self.session.record.epochs = list(self.history.epochs)
             self.session.write()
@@ -177,6 +191,7 @@ class Stages:
             "global_step": self.history.last_step,
             "state_dict": self.module.state_dict(),
             "loop": loop.state_dict(),
+            "best": {**self.best.state_dict(), "fit_start": self.fit_start},
             "callbacks": {
                 "ExactState": {"ranks": ranks, **self._progress(number, outcomes)},
                 "History": self.history.state_dict(),
@@ -188,6 +203,8 @@ class Stages:
         self.module.load_state_dict(state["state_dict"])
         self.history.load_state_dict(state["callbacks"]["History"])
         loop.load_state_dict(state["loop"])
+        self.best.load_state_dict(state["best"])
+        self.fit_start = state["best"]["fit_start"]
         random_state.restore(state["callbacks"]["ExactState"]["ranks"][self.trainer.global_rank])
 
 

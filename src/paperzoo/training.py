@@ -20,9 +20,10 @@ from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
 from paperzoo.runs.rank_watch import RankWatch
 from paperzoo.runs.record import Cost, Failure, Measure, Record, Result
-from paperzoo.runs.session import INHERITED, Session, Subject, begin, finished_before
+from paperzoo.runs.session import INHERITED, Keeper, Session, Subject, begin, finished_before
 from paperzoo.runs.signals import NOTED, interruptible
 from paperzoo.stages import Stages
+from paperzoo.tasks import optimizers
 from paperzoo.tasks.making import make_module
 from paperzoo.tasks.task import Place, Task
 
@@ -104,7 +105,10 @@ def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] |
         return done
     found = weights.of(config)
     module = make_module(config, data, checkpoints.read_plain(found.path) if found else None)
-    session = begin(config, data, trainer, _subject(module, data, found))
+    subject = _subject(module, data, found)
+    data.train_dataloader()  # a sampler or an optimiser that cannot be is said before there is a run folder
+    optimizers.make(module.network, config.optimizer, precision=config.trainer.precision)
+    session = begin(config, data, trainer, subject)
     module.place = Place(session.folder if session.record else None)
     if session.threads:
         set_threads(session.threads)  # those that the run began with: others round otherwise
@@ -149,6 +153,7 @@ def _go_through(
     stages = Stages(config, trainer, data, module, session, history)
     stages.run()
     history.display.stop()
+    trainer.callbacks.append(Keeper(session, history))  # type: ignore[attr-defined] # tests may be long, too
     measured = _test(config, trainer, data, module, session, stages, history)
     skipped = data.count_skipped()
     wait_for_all()

@@ -152,6 +152,7 @@ MISTAKES = [
     (S + "mix=mixup data.batch_size=1", ["mix=mixup with data.batch_size=1"]),
     (S + "data.limit_train=10", ["data.limit_train=10", "lower data.batch_size"]),
     (S + "data.validation=1.5", ["data.validation=1.5: must be a whole number of images, or a fraction"]),
+    (S + "data=hf data.path=a/b data.streaming=true sampler=pk", ["sampler=pk with data.streaming=true"]),
     (S + "data=hf data.path=a/b data.streaming=true data.in_memory=true", ["data.streaming=true with", "exclude"]),
     (S + "resume=../elsewhere", ["resume=../elsewhere: must be auto or a run's id"]),
     (S + "paths.runs_dir=/etc/hostname/x", ["paths.runs_dir=/etc/hostname/x", "/etc/hostname is no folder"]),

@@ -8,6 +8,8 @@ from paperzoo.config import compose
 from paperzoo.data import samplers
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
+from paperzoo.runs.identity import determining
+from paperzoo.training import train
 
 SMALL = ["model=resnet", "data.limit_train=120", "data.batch_size=24", "data.validation=50", "data.test=50"]
 LABELS = torch.tensor([0] * 50 + [1] * 5 + [2] * 20 + [3])
@@ -87,6 +89,36 @@ def test_pk_batches_have_p_identities_with_k_samples():
 def test_what_cannot_be_sampled_is_one_line(name, options, line):
     with pytest.raises(UserError, match=line):
         drawn(name, **options)
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    (["sampler._target_=math.sqrt"], "sampler._target_=math.sqrt: cannot be called as one"),
+    (["sampler=weighted", "sampler.file=/nowhere.npy"], "sampler.file=/nowhere.npy: cannot be read"),
+    (["sampler=weighted", "sampler.class_weights=[1,1]"], "has 2 weights, the classes are 10"),
+    (["optimizer._target_=torch.optim.RMSprop"], "_target_=torch.optim.RMSprop: does not take"),
+])  # fmt: skip
+def test_a_run_that_cannot_begin_leaves_nothing_behind(words, line, tmp_path):
+    config = compose("train", [*SMALL, *words, f"paths.runs_dir={tmp_path}", "trainer=cpu", "logger=none"])
+    with pytest.raises(UserError, match=line):
+        train(config)
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_of_samples_are_part_of_the_identity(tmp_path):
+    file = tmp_path / "w.npy"
+    config = compose("train", [*SMALL, "sampler=weighted", f"sampler.file={file}"])
+    found = []
+    for heavy in (7, 7, 8):
+        np.save(file, np.arange(120) == heavy)
+        found.append(determining(config))
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_stage_that_leaves_less_than_a_batch_is_one_line():
+    data = make_data(compose("train", SMALL))
+    data.view = torch.arange(23)
+    with pytest.raises(UserError, match="an epoch has 23 training samples, less than one batch"):
+        data.train_dataloader()
 
 
 @pytest.mark.parametrize("words", [["sampler=bootstrap"], ["sampler=class_balanced"], ["sampler=pk", "sampler.k=3"]])

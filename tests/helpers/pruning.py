@@ -60,6 +60,22 @@ class Shares(Loop):
         self.told = [list(pair) for pair in state["told"]]
 
 
+class TrainSearch(Procedure):
+    """A search last: the best weights are those of the training before it."""
+
+    def stages(self, config: Any) -> Generator[Stage, Any, None]:
+        yield Training("train", epochs=2, changes={"optimizer": {"lr": 1e-9}})  # the first epoch's may be the best
+        yield Shares("search")
+
+
+class SearchTrain(Procedure):
+    """A search first."""
+
+    def stages(self, config: Any) -> Generator[Stage, Any, None]:
+        yield Shares("search")
+        yield Training("train", epochs=2)
+
+
 class TrainPruneTune(Procedure):
     def stages(self, config: Any) -> Generator[Stage, Any, None]:
         yield Training("train", epochs=2)

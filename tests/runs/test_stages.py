@@ -1,8 +1,11 @@
 """Several stages in one run: rows, cost, outcomes and weights of each; parents; evaluation of what stages left."""
 
+import time
+
 import pytest
 import torch
-from pruning import TrainPruneTune
+from interruption import Died
+from pruning import SearchTrain, Shares, TrainPruneTune, TrainSearch
 
 from paperzoo.config import compose
 from paperzoo.errors import UserError
@@ -89,3 +92,39 @@ def test_resume_of_a_finished_run_says_so(staged, capsys):
     assert again.id == entry.id
     assert "has finished before" in capsys.readouterr().out
     assert compare.first_difference(entry, again) is None
+
+
+@pytest.mark.parametrize("procedure", [TrainSearch, SearchTrain])
+def test_a_search_that_comes_first_or_last_goes_on_after_a_kill(procedure, tmp_path, monkeypatch):
+    words = [*WORDS, f"procedure._target_=pruning.{procedure.__name__}", "checkpoint.every_steps=1"]
+    begun = time.perf_counter()
+    expected = train(compose("train", [*words, f"paths.runs_dir={tmp_path / 'alone'}"]))
+    assert sum(stage.seconds for stage in expected.stages) < time.perf_counter() - begun
+    words += [f"paths.runs_dir={tmp_path / 'killed'}", "resume=auto"]
+    evaluate_one = Shares.evaluate
+
+    def dying(self, *args):
+        if len(self.told) == 3:
+            raise Died
+        return evaluate_one(self, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Shares, "evaluate", dying)
+        with pytest.raises(Died):
+            train(compose("train", words))
+    got = train(compose("train", words))
+    assert len(got.segments) == 2
+    assert compare.first_difference(expected, got) is None
+    assert got.results.keys() == {"last", "best"}
+
+
+def test_max_steps_ends_every_fit(tmp_path):
+    entry = train(compose("train", [*WORDS, STAGED, "trainer.max_steps=3", f"paths.runs_dir={tmp_path}"]))
+    assert [stage.steps for stage in entry.stages] == [3, 6, 3]
+
+
+def test_every_try_of_a_search_is_compared(staged):
+    entry, _ = staged
+    other = entry.model_copy(deep=True)
+    other.epochs[3]["cost"] += 1.0  # of the second of six tries
+    assert "cost" in compare.first_difference(entry, other)

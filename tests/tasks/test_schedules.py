@@ -5,7 +5,9 @@ import math
 import pytest
 import torch
 
+from paperzoo.config import compose
 from paperzoo.tasks import schedules
+from paperzoo.training import train
 
 
 def rates(factor, steps: int) -> list[float]:
@@ -61,3 +63,21 @@ def test_poly_equals_torch():
         reference.step()
     got = rates(schedules.poly(total_steps=15, steps_per_epoch=5, power=0.9), 20)
     assert got == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("spared", ["true", "false"])  # one group of parameters, and two
+def test_a_plateau_lowers_the_rate_of_a_run_as_its_metric_says(spared, tmp_path):
+    words = [
+        "model=resnet", "model.depth=11", "model.width=4", "trainer=cpu", "trainer.max_epochs=6", "logger=none",
+        "data.limit_train=64", "data.batch_size=16", "data.validation=50", "data.test=50", f"paths.runs_dir={tmp_path}",
+        "scheduler=plateau", "scheduler.patience=0", f"optimizer.decay_norms_and_biases={spared}",
+        "optimizer.lr=1e-9",  # nothing is learned, so that the metric stays where it is
+    ]  # fmt: skip
+    rows = train(compose("train", words)).epochs
+    best, waited, scale = float("-inf"), 0, 1.0
+    for row in rows:
+        assert row["lr"] == pytest.approx(1e-9 * scale, rel=1e-9)
+        best, waited = (row["val/top1"], 0) if row["val/top1"] > best else (best, waited + 1)
+        if waited > 0:
+            scale, waited = scale * 0.1, 0
+    assert scale < 1

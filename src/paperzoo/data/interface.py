@@ -11,6 +11,7 @@ from torch import Tensor
 from paperzoo.config.building import locate
 from paperzoo.config.schema import Data, Sampler
 from paperzoo.data.order import Order
+from paperzoo.errors import UserError
 
 
 class Batch(NamedTuple):
@@ -90,6 +91,11 @@ class RunData(L.LightningDataModule):
 
     def order_of(self, loader: Any) -> Any:
         """Remember the order of the training loader, and go on from where a resumed run stopped."""
+        if not len(loader.order):
+            raise UserError(
+                f"sampler={self.sampler.name}: an epoch has {loader.order.length} training samples, less than one "
+                f"batch of data.batch_size={self.config.batch_size} on each of {self.world_size} rank(s); lower it"
+            )
         self._training = loader.order
         if self._position is not None:
             self._training.go_to(self._position)
@@ -136,7 +142,12 @@ def sequence_of(data: RunData, size: int, labels: Tensor | None) -> dict[str, An
     )
 
     def sequence(epoch: int) -> Tensor:
-        order = choose(seed=data.seed, epoch=epoch)
+        try:
+            order = choose(seed=data.seed, epoch=epoch)
+        except TypeError as error:
+            if error.__traceback__ and error.__traceback__.tb_next is None:  # from the call, not from within it
+                raise UserError(f"sampler._target_={data.sampler.target}: cannot be called as one ({error})") from None
+            raise
         return order if view is None else view[order]
 
     return {"sequence": sequence, "length": len(sequence(0))}

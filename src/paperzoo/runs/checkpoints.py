@@ -96,7 +96,7 @@ def read_plain(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: refused, it holds more than tensors and plain data ({reason})") from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:  # text, say
         raise UserError(f"{path}: damaged, it cannot be read ({str(error).splitlines()[0]})") from None
 
 

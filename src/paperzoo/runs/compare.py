@@ -13,10 +13,11 @@ def is_time(name: str) -> bool:
 
 def metrics(record: Record) -> Iterator[tuple[str, float]]:
     """Every metric of a record with its place, times aside, in a fixed order."""
+    seen: set[float] = set()
     for row in record.epochs:
-        for name, value in row.items():
-            if not is_time(name):
-                yield f"epoch {row['epoch']}: {name}", value
+        place = f"step {row['step']}" if row["epoch"] in seen else f"epoch {row['epoch']}"  # tries have no epoch
+        seen.add(row["epoch"])
+        yield from ((f"{place}: {name}", value) for name, value in row.items() if not is_time(name))
     for weights, result in record.results.items():
         yield f"{weights} weights: epoch", result.epoch
         yield from ((f"{weights} weights: {name}", value) for name, value in result.metrics.items())

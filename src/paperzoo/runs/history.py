@@ -44,6 +44,7 @@ class History(L.Callback):
     def begin_stage(self, number: int, name: str, *, resumed: bool) -> None:
         """Rows from now on are of this stage; a resumed one learns from its state what came before."""
         self.stage, self.stage_name = number, name
+        self.mark = time.perf_counter()
         if not resumed:
             epochs = int(self.epochs[-1]["epoch"]) if self.epochs else 0
             self.stage_start = (len(self.epochs), epochs, self.last_step)

@@ -29,10 +29,12 @@ def identity(config: Config, *, ranks: int, data_fingerprint: str, code: str) ->
 
 
 def determining(config: Config) -> dict[str, Any]:
-    """The configuration without paths, logging, device names and keys left at None; of weights, what they are."""
+    """The configuration without paths, logging, device names and keys left at None; of files, what they hold."""
     whole = config.model_dump(mode="json", by_alias=True)
     if config.model.checkpoint:
         whole["model"]["checkpoint"] = weights.identity_of(config.model.checkpoint, Path(config.paths.runs_dir))
+    if file := whole["sampler"].get("file"):
+        whole["sampler"]["file"] = weights.digest(Path(file).expanduser(), f"sampler.file={file}")
     return without_none(without_places(whole))
 
 

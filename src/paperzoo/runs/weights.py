@@ -56,5 +56,17 @@ def identity_of(name: str, runs_dir: Path) -> str:
     found = find(name, runs_dir)
     if found.parent:
         return f"{RUN}{found.parent.identity}:{found.parent.weights}"
-    with found.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest(found.path, f"model.checkpoint={name}")
+
+
+def digest(path: Path, given: str) -> str:
+    """SHA-256 of a file that a configuration names.
+
+    Raises:
+        UserError: it cannot be read; the line begins with what was given.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{given}: cannot be read ({error.strerror})") from None

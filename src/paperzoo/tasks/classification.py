@@ -157,6 +157,8 @@ def weighted(loss: Any, outputs: Tensor, targets: Tensor, weights: Tensor) -> Te
         each = loss(outputs, targets)
     finally:
         loss.reduction = before
+    if each.shape[:1] != weights.shape:
+        raise UserError(f"{type(loss).__name__}: gives no loss by sample with reduction=none")
     return (each.flatten(1).mean(1) if each.dim() > 1 else each).mul(weights).sum() / len(weights)
 
 

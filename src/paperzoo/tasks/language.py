@@ -196,6 +196,11 @@ class Language(Task):
         saved = checkpoint.get("carried")
         self._saved_state = saved[self.global_rank] if saved else None
 
+    def forget_state(self) -> None:
+        """The state that was carried, too."""
+        super().forget_state()
+        self._saved_state = None
+
 
 class RunningText(Running):
     """The loss, and bits per character and perplexity of the plain cross-entropy."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NamedTuple
 import pytorch_lightning as L
 import torch
 from matplotlib.figure import Figure
+from pytorch_lightning.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
@@ -207,10 +208,18 @@ class Task(L.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Compute the metrics of the validation split, and tell a schedule that waits for them."""
         self.results["val"] = self.compute("val")
+        if self.trainer.state.fn == TrainerFn.FITTING:  # "training" is not what the trainer does while it validates
+            self._observe(self.results["val"].get(self.headline().name))
+
+    def _observe(self, value: float | None) -> None:
+        """Tell the schedule, once, whatever the number of parameter groups; what it says holds from the next step."""
         schedule = getattr(self, "schedule", None)
-        for factor in schedule.lr_lambdas if schedule is not None and self.trainer.training else ():
-            if hasattr(factor, "observe"):
-                factor.observe(self.results["val"].get(self.headline().name), self.headline().goal)
+        factor = schedule.lr_lambdas[0] if schedule is not None else None
+        if schedule is None or not hasattr(factor, "observe"):
+            return
+        factor.observe(value, self.headline().goal)
+        for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
+            group["lr"] = base * factor(schedule.last_epoch)
 
     def on_test_epoch_end(self) -> None:
         """Compute the metrics of the test split."""
@@ -231,6 +240,10 @@ class Task(L.LightningModule):
         self._running_state = saved[self.global_rank] if saved else None
         buffers = checkpoint.get("rank_buffers")
         self._buffer_state = buffers[self.global_rank] if buffers else {}
+
+    def forget_state(self) -> None:
+        """What a fit that had nothing left to do did not bring back is not for the next one."""
+        self._running_state, self._buffer_state = None, {}
 
 
 def _rank_buffers(network: nn.Module) -> list[str]:

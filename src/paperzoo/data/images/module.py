@@ -222,6 +222,8 @@ class ImageData(RunData):
         """The order of the training samples, as the sampler says; a stream shuffles itself."""
         size = self.sizes["train"]
         if self.source.stream:
+            if self.view is not None or self.weights is not None:
+                raise UserError("data.streaming=true: a stage weighs or chooses samples, which a stream does not know")
             return {"sequence": lambda _: torch.arange(size)}
         return sequence_of(self, size, torch.from_numpy(self.parts["train"].labels))
 

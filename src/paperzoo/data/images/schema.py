@@ -11,6 +11,8 @@ from paperzoo.config.messages import show
 from paperzoo.config.schema import Count, Data, Fraction, Node, Positive
 from paperzoo.errors import UserError
 
+SHUFFLED = "paperzoo.data.samplers.shuffled"
+
 
 class Augment(Node):
     """Random changes of a training image, drawn anew for every image in every epoch."""
@@ -101,6 +103,11 @@ class HuggingFaceOptions(ImageOptions):
         if self.streaming and self.in_memory:
             raise UserError(
                 "data.streaming=true with data.in_memory=true: they exclude each other; leave one null or false"
+            )
+        if self.streaming and config.sampler.target != SHUFFLED:
+            raise UserError(
+                f"sampler={config.sampler.name} with data.streaming=true: a stream comes in its own order; use "
+                "sampler=shuffled, or data.streaming=false"
             )
 
 
