@@ -214,7 +214,7 @@ class Task(L.LightningModule):
     def _observe(self, value: float | None) -> None:
         """Tell the schedule, once, whatever the number of parameter groups; what it says holds from the next step."""
         schedule = getattr(self, "schedule", None)
-        factor = schedule.lr_lambdas[0] if schedule is not None else None
+        factor: Any = schedule.lr_lambdas[0] if schedule is not None else None
         if schedule is None or not hasattr(factor, "observe"):
             return
         factor.observe(value, self.headline().goal)
