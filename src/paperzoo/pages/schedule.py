@@ -24,7 +24,7 @@ def show(scheduler: str = "cosine", epochs: str = "12", steps: str = "62", warmu
         out: a .png, .svg or .pdf to draw into; empty prints.
     """
     number, per_epoch = whole_number("epochs", epochs, minimum=1), whole_number("steps", steps, minimum=1)
-    words = [f"model={cards.slugs()[0]}", f"scheduler={scheduler}", f"trainer.max_epochs={number}"]
+    words = [f"model={cards.slugs()[0]}", "optimizer=sgd", f"scheduler={scheduler}", f"trainer.max_epochs={number}"]
     config = compose("train", [*words, *([f"scheduler.warmup_epochs={warmup}"] if warmup else [])])
     factor = build(config.scheduler, total_steps=number * per_epoch, steps_per_epoch=per_epoch)
     rates = [config.optimizer.lr * factor(step) for step in range(number * per_epoch)]
