@@ -74,6 +74,7 @@ def test_config_and_card_agree(slug):
         assert option.only_for is None or options[option.name] is None  # else it would refuse the other networks
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("slug", SLUGS)
 def test_every_experiment_of_a_card_composes(slug, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)

@@ -15,6 +15,8 @@ import pytest
 
 from paperzoo.runs import folders, record
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).resolve().parents[1]
 ADDED = {
     # the paper: a folder, its network, a loss, a norm and a schedule of its own

@@ -134,6 +134,7 @@ def test_splits_are_small_to_pickle(tmp_path):
     assert again.read(3) == split.read(3)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", ["table", "files"])
 def test_workers_may_be_spawned(kind, tmp_path):
     root = parquet(tmp_path / "set", rows=60) if kind == "table" else folder(tmp_path / "set")

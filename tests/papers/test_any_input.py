@@ -13,6 +13,8 @@ from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.training import make_module
 
+pytestmark = pytest.mark.full
+
 few = st.integers(1, 5)
 widths = st.integers(1, 20)
 OPTIONS = {  # what is drawn for a room: whatever may not divide, or leave nothing

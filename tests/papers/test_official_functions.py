@@ -19,6 +19,8 @@ from paperzoo.papers import res2net, scnet
 from paperzoo.runs import checkpoints
 from paperzoo.training import make_module
 
+pytestmark = pytest.mark.full
+
 OFFICIAL = Path(__file__).parent / "official"
 State = dict[str, Tensor]
 LAYERS = (3, 4, 6, 3)

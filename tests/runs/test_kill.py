@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.full
+
 
 @pytest.mark.parametrize(("ranks", "trials", "norm"), [(1, 6, "paper"), (2, 4, "sync_batch"), (2, 2, "mabn")])
 def test_killed_runs_end_as_runs_left_alone(ranks, trials, norm):

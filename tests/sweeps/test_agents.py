@@ -17,6 +17,8 @@ from paperzoo.sweeps.agents import Agents
 from paperzoo.sweeps.specification import read
 from paperzoo.sweeps.storage import Plan, runs_of
 
+pytestmark = pytest.mark.full
+
 ROOT = Path(__file__).parents[2]
 PLAIN: dict[str, Any] = {
     "program": "tests/sweeps/quick.py",
