@@ -148,7 +148,7 @@ class Paths(Node):
 
 
 class Config(Node):
-    """All that a training run is told."""
+    """The configuration of a training run."""
 
     model: Model
     data: Data
@@ -180,7 +180,7 @@ class Place(Node):
 
 
 class Evaluation(Node):
-    """What ``evaluate.py`` is told."""
+    """The configuration of ``evaluate.py``."""
 
     run: str  # an id, a unique prefix, or a run folder
     weights: Literal["last", "best"]

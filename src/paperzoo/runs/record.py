@@ -96,11 +96,6 @@ class Cost(RecordPart):
     )
     peak_memory_bytes: int | None = None
 
-    @property
-    def images_per_second(self) -> float | None:
-        """Units a second of training, whatever the unit is."""
-        return self.units_per_second
-
 
 class Failure(RecordPart):
     """Why a run did not finish."""
