@@ -47,7 +47,7 @@ def hook_in(training):
     register_optimizer_step_post_hook(ended)
     for step in ("load_data", "make_module"):
         setattr(training, step, marking(step, getattr(training, step)))
-    training._fit = marking("fit", training._fit, before=True)
+    training._go_through = marking("fit", training._go_through, before=True)
 def counted(name, *rest, **named):
     top = name.partition(".")[0]
     if top not in watched or (stack and stack[-1][0] == top):

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as L
 import torch
@@ -94,8 +95,8 @@ def stack(config: Config) -> float:
     clock = Clock()
     original = training.make_trainer
 
-    def with_clock(config: Config) -> L.Trainer:
-        trainer = original(config)
+    def with_clock(*arguments: Any) -> L.Trainer:
+        trainer = original(*arguments)
         trainer.callbacks.append(clock)
         return trainer
 

@@ -136,6 +136,7 @@ class Stages:
     def _loop(self, number: int, loop: Loop, outcomes: list[Any], state: dict[str, Any] | None) -> None:
         interval = self._interval()
         device = self.trainer.strategy.root_device
+        _meet(self.trainer)
         self.module.to(device)
         self.data.weights = self.data.view = None  # those of a fit before it, which a resumed run has not set
         self.module.changes = {}
@@ -226,6 +227,15 @@ def _prepare(config: Config, number: int, stage: Stage, module: Task, data: RunD
     if stage.prepare is not None:
         random_state.seed_everything(config.seed, "prepare", number)
         stage.prepare(module, data)
+
+
+def _meet(trainer: L.Trainer) -> None:
+    """Start the other ranks and form their group, as ``trainer.fit`` does where it has not yet: a loop may be first."""
+    form_group = trainer.strategy.setup_environment
+    if trainer.strategy.launcher is None:
+        form_group()
+    else:
+        trainer.strategy.launcher.launch(form_group, trainer=trainer)
 
 
 def progress(state: dict[str, Any] | None) -> tuple[int, list[Any], list[Any]]:

@@ -5,8 +5,10 @@ from typing import Any
 
 import yaml
 
+_Parser: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C, where PyYAML was built with it
 
-class _Loader(yaml.SafeLoader):
+
+class _Loader(_Parser):
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
         """Refuse a key that stands twice."""
         seen: set[str] = set()

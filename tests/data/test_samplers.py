@@ -7,6 +7,7 @@ import torch
 from paperzoo.config import compose
 from paperzoo.data import samplers
 from paperzoo.data.interface import make_data
+from paperzoo.data.order import visits_before
 from paperzoo.errors import UserError
 from paperzoo.runs.identity import determining
 from paperzoo.training import train
@@ -149,3 +150,31 @@ def test_a_stage_restricts_the_training_samples():
     data.weights = torch.arange(120, dtype=torch.float32)
     batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     assert torch.equal(batch.weights, batch.index.float())
+
+
+def test_visits_of_a_sample_are_counted():
+    order = torch.tensor([4, 2, 4, 4, 0, 2])
+    assert visits_before(order).tolist() == [0, 0, 1, 2, 0, 1]
+
+
+def test_a_sample_that_comes_twice_in_an_epoch_is_augmented_twice():
+    def draws(ranks: int) -> dict[int, list[tuple[float, ...]]]:
+        """The random numbers of each image, in the order of its visits."""
+        found: dict[int, list[tuple[float, ...]]] = {}
+        words = [*SMALL, "sampler=bootstrap", f"data.batch_size={24 // ranks}"]
+        loaders = [
+            make_data(compose("train", words), rank=rank, ranks=ranks).train_dataloader() for rank in range(ranks)
+        ]
+        for parts in zip(*loaders, strict=True):
+            for _, _, drawn, index in parts:
+                for image, numbers in zip(index.tolist(), drawn.tolist(), strict=True):
+                    found.setdefault(image, []).append(tuple(numbers))
+        return found
+
+    found = draws(1)
+    assert any(len(numbers) > 1 for numbers in found.values())
+    assert all(len(set(numbers)) == len(numbers) for numbers in found.values())
+    assert draws(2) == found
+    plain = next(iter(make_data(compose("train", SMALL)).train_dataloader()))
+    table = dict(zip(plain[3].tolist(), map(tuple, plain[2].tolist()), strict=True))
+    assert all(found[image][0] == numbers for image, numbers in table.items() if image in found)

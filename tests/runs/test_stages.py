@@ -1,6 +1,10 @@
 """Several stages in one run: rows, cost, outcomes and weights of each; parents; evaluation of what stages left."""
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +14,14 @@ from pruning import SearchTrain, Shares, TrainPruneTune, TrainSearch
 from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
-from paperzoo.runs import checkpoints, compare, folders
+from paperzoo.runs import checkpoints, compare, folders, listing, record
 from paperzoo.training import train
 
 WORDS = [
     "model=resnet", "model.depth=11", "model.width=4", "trainer=cpu", "trainer.max_epochs=1", "logger=none",
     "data.limit_train=64", "data.batch_size=16", "data.validation=50", "data.test=50",
 ]  # fmt: skip
+HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 STAGED = f"procedure._target_={TrainPruneTune.__module__}.{TrainPruneTune.__name__}"
 
 
@@ -128,3 +133,33 @@ def test_every_try_of_a_search_is_compared(staged):
     other = entry.model_copy(deep=True)
     other.epochs[3]["cost"] += 1.0  # of the second of six tries
     assert "cost" in compare.first_difference(entry, other)
+
+
+def test_a_loop_may_be_the_first_stage_of_ranks_that_lightning_starts(tmp_path):
+    """The command starts the second rank itself, which a fit would have done."""
+    words = [*WORDS, "trainer=ddp_cpu", "trainer.max_epochs=1", "trainer.threads=1", "data.batch_size=8",
+             f"paths.runs_dir={tmp_path}", f"procedure._target_=pruning.{SearchTrain.__name__}"]  # fmt: skip
+    train_py = Path(__file__).resolve().parents[2] / "src" / "train.py"
+    path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, train_py, *words],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (place,) = tmp_path.glob("*/*/*/run.json")
+    entry = record.read(place.parent)
+    assert entry.ranks == 2
+    assert [(stage.kind, stage.steps) for stage in entry.stages] == [("loop", 6), ("fit", 8)]
+
+
+def test_the_step_of_a_state_counts_the_stages_before():
+    before = {"callbacks": {"History": {"stage_start": (1, 1, 3)}}}
+    assert checkpoints.step_of({**before, "global_step": 2}) == 5  # within a fit
+    assert checkpoints.step_of({**before, "global_step": 9, "loop": {}}) == 9
+    assert checkpoints.step_of({"callbacks": {}, "global_step": 4}) == 4  # from before there were stages
+
+
+def test_runs_lists_a_staged_run_by_its_rows(staged, capsys):
+    entry, runs = staged
+    listing.show(runs, model=None, status=None, limit=9)
+    assert f"{len(entry.epochs)}/" not in capsys.readouterr().out

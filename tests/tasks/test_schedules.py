@@ -81,3 +81,13 @@ def test_a_plateau_lowers_the_rate_of_a_run_as_its_metric_says(spared, tmp_path)
         if waited > 0:
             scale, waited = scale * 0.1, 0
     assert scale < 1
+
+
+def test_a_plateau_takes_an_undefined_metric_for_no_improvement():
+    schedule = schedules.Plateau(warmup=0, start=0.0, factor=0.1, patience=1)
+    for value in (float("nan"), 0.5, float("nan"), 0.6):
+        schedule.observe(value, "max")
+    assert (schedule.best, schedule.waited, schedule(0)) == (0.6, 0, 1.0)
+    for _ in range(2):
+        schedule.observe(float("nan"), "max")
+    assert schedule(0) == 0.1

@@ -119,3 +119,16 @@ def test_a_run_resumes_equal_is_evaluated_equal_and_is_reproduced(tmp_path, caps
     expected = naive(logits, torch.cat([each.targets for each in batches]))
     assert again == pytest.approx({f"test/{name}": value for name, value in expected.items()}, rel=1e-5)
     assert reproduce(alone.id, str(tmp_path / "alone"), "data", None) == 0
+
+
+def test_weighted_images_share_the_mean_over_labelled_pixels():
+    module, _ = module_and_data("loss=cross_entropy")
+    logits, labels = batch(3, count=4)
+    plain = module.mean_loss(logits, labels)
+    torch.testing.assert_close(module.mean_loss(logits, labels, torch.ones(4)), plain)
+    weights = torch.tensor([0.0, 2.0, 1.0, 0.5])
+    each = F.cross_entropy(logits.double(), labels, reduction="none", ignore_index=IGNORED)
+    expected = (
+        sum(w * float(loss.sum()) for w, loss in zip(weights.tolist(), each, strict=True)) / (labels != IGNORED).sum()
+    )
+    assert float(module.mean_loss(logits, labels, weights)) == pytest.approx(float(expected), rel=1e-5)

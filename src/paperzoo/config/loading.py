@@ -21,17 +21,25 @@ def compose(config_name: str, overrides: Sequence[str]) -> Any:
     Raises:
         UserError: a mistake in it, in one line.
     """
+    overrides = messages.ids_as_text(overrides)
+    return validate(compose_only(config_name, overrides), SCHEMAS[config_name], overrides)
+
+
+def compose_only(config_name: str, overrides: Sequence[str]) -> DictConfig:
+    """What Hydra composes, not validated.
+
+    Raises:
+        UserError: Hydra refuses it, in one line.
+    """
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    overrides = messages.ids_as_text(overrides)
     messages.check_overrides(overrides)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = hydra_compose(config_name, list(overrides))
+            return hydra_compose(config_name, list(overrides))
     except Exception as error:
         raise messages.translate(error, config_name, overrides) from error
-    return validate(composed, SCHEMAS[config_name], overrides)
 
 
 def load_config(plain: dict[str, Any]) -> Config:

@@ -69,8 +69,12 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
         return
     if not (arguments.shell_completion or arguments.config_dir):  # completion has words of its own, a folder options
         messages.check_overrides(overrides, multirun=arguments.multirun)
-    if arguments.cfg == "job" and not arguments.config_dir:
-        loading.compose(config_name, overrides)  # what is shown is valid, too
+    if arguments.cfg == "job" and not (arguments.config_dir or arguments.package or arguments.multirun):
+        _show(config_name, overrides, resolve=arguments.resolve)
+        return
+    if _is_single(arguments):
+        task(loading.compose(config_name, overrides))
+        return
     if arguments.multirun and not arguments.config_dir:
         _check_all(config_name, overrides)
         sys.argv[1:] = [word for word in sys.argv[1:] if word not in overrides]
@@ -103,6 +107,20 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
         print(f"error: {' '.join(str(failure).splitlines())}", file=sys.stderr)
     if failures:
         raise failures[0]
+
+
+def _is_single(arguments: argparse.Namespace) -> bool:
+    """Whether one run is asked for and nothing of Hydra's own: it is composed once then, where Hydra does it twice."""
+    asked = ("multirun", "cfg", "info", "shell_completion", "config_dir")
+    hydras = any(word.lstrip("+~").startswith(("hydra.", "hydra/")) for word in arguments.overrides)
+    return not hydras and not any(getattr(arguments, name) for name in asked)
+
+
+def _show(config_name: str, overrides: list[str], *, resolve: bool) -> None:
+    """Print the configuration, which is valid, as Hydra prints it: it would compose it once more."""
+    composed = loading.compose_only(config_name, messages.ids_as_text(overrides))
+    loading.validate(composed, loading.SCHEMAS[config_name], overrides)
+    print(OmegaConf.to_yaml(composed, resolve=resolve), end="")
 
 
 def _help(config_name: str) -> str:

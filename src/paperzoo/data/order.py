@@ -55,14 +55,22 @@ class Order:
 
     def __iter__(self) -> Iterator[Tensor]:
         """The batches from ``done`` on, each an index tensor (B,)."""
+        for index, _ in self.visits():
+            yield index
+
+    def visits(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Likewise, each with how often the epoch has visited its samples before (B,): a sampler may draw one twice."""
         if self.seed is None:
             low, high = self._evaluation_part()
-            yield from (torch.arange(low, high).split(self.batch_size) if high > low else ())
+            for index in torch.arange(low, high).split(self.batch_size) if high > low else ():
+                yield index, torch.zeros_like(index)
             return
         order = self.sequence(self.epoch)
+        before = visits_before(order)
         step = self.batch_size * self.ranks
         for batch in range(self.done, len(self)):
-            yield order[batch * step : (batch + 1) * step].tensor_split(self.ranks)[self.rank]
+            part = slice(batch * step, (batch + 1) * step)
+            yield order[part].tensor_split(self.ranks)[self.rank], before[part].tensor_split(self.ranks)[self.rank]
 
     def _evaluation_part(self) -> tuple[int, int]:
         return self.rank * self.size // self.ranks, (self.rank + 1) * self.size // self.ranks
@@ -74,3 +82,12 @@ class Order:
     def go_to(self, position: dict[str, int]) -> None:
         """Go on from a position."""
         self.epoch, self.done = position["epoch"], position["done"]
+
+
+def visits_before(order: Tensor) -> Tensor:
+    """How often the sample at each place of an order (M,) stands at places before it: 0 where none comes twice."""
+    ranked = order.argsort(stable=True)  # equal samples together, in the order of their places
+    values = order[ranked]
+    before = torch.empty(len(order), dtype=torch.int64)
+    before[ranked] = torch.arange(len(order)) - torch.searchsorted(values, values)
+    return before

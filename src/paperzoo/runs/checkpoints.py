@@ -100,6 +100,14 @@ def read_plain(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise UserError(f"{path}: damaged, it cannot be read ({str(error).splitlines()[0]})") from None
 
 
+def step_of(state: dict[str, Any]) -> int:
+    """The step of the run that an exact state is of: that of its stage, and those of the stages before."""
+    if "loop" in state:
+        return int(state["global_step"])
+    before = state["callbacks"].get("History", {}).get("stage_start", (0, 0, 0))
+    return int(state["global_step"]) + int(before[2])
+
+
 def newest_state(folder: Path) -> Path | None:
     """The newest exact state in a run folder that is whole, or None."""
     candidates = [folder / "checkpoints" / name for name in (STATE, PREVIOUS)]

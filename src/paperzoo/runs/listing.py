@@ -115,13 +115,19 @@ def _table(entries: list[Record]) -> Table:
 def _cells(entry: Record) -> Iterator[str]:
     yield from (entry.id, entry.observed_status(), entry.config["model"]["name"], entry.data.name, _overrides(entry))
     yield str(entry.seed)
-    yield f"{len(entry.epochs)}/{entry.config['trainer']['max_epochs']}"
+    yield _epochs(entry)
     yield _headline(entry).name
     for weights in ("last", "best"):
         value = _tested(entry, weights)
         yield "" if value is None else _headline(entry).text(value)
     yield f"{entry.wall_seconds:.0f} s"
     yield entry.started[:19].replace("T", " ")
+
+
+def _epochs(entry: Record) -> str:
+    """Those done, of how many; each stage has a number of its own, and a loop none."""
+    staged = bool(entry.epochs) and "stage" in entry.epochs[-1]
+    return str(len(entry.epochs)) if staged else f"{len(entry.epochs)}/{entry.config['trainer']['max_epochs']}"
 
 
 def _write_csv(entries: Sequence[Record]) -> None:

@@ -228,7 +228,7 @@ def _first_record(
     place: Place, config: Config, key: str, code: dict[str, str], data: RunData, trainer: L.Trainer, subject: Subject
 ) -> Record:
     """The record of a new run, or an interrupted run's with a new segment."""
-    step = checkpoints.load(place.state)["global_step"] if place.state else 0
+    step = checkpoints.step_of(checkpoints.load(place.state)) if place.state else 0
     if (place.folder / record.FILE).is_file():
         entry = record.read(place.folder)
         entry.status, entry.failure = "running", None

@@ -43,6 +43,8 @@ class Classification(Task):
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
+        if self.loss is None:
+            raise UserError("loss=task: classification has none of its own; use loss=cross_entropy")
         self.num_classes = self.info["num_classes"]
         chosen = Mix.model_validate(arguments["mix"])
         self.mix = build(chosen, num_classes=self.num_classes) if chosen.target else None
@@ -93,9 +95,10 @@ class Classification(Task):
         """The chosen loss; with weights (B,) ``sum(w * loss) / B``; of no images zero."""
         if not len(targets):
             return logits.sum()
-        if self.loss is None:
-            raise UserError("loss=task: classification has none of its own; use loss=cross_entropy")
-        return self.loss(logits, targets) if weights is None else weighted(self.loss, logits, targets, weights)
+        if weights is None:
+            return self.loss(logits, targets)
+        each = by_sample(self.loss, logits, targets)
+        return (each.flatten(1).mean(1) if each.dim() > 1 else each).mul(weights).sum() / len(weights)
 
     # evaluation
 
@@ -144,8 +147,8 @@ class ResidualClassifier(Classification):
         )
 
 
-def weighted(loss: Any, outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """``sum(w * loss) / B`` of a loss module that has a ``reduction``, each sample's loss a mean over its parts.
+def by_sample(loss: Any, outputs: Tensor, targets: Tensor) -> Tensor:
+    """The losses (B, ...) of a loss module that has a ``reduction``, not reduced.
 
     Raises:
         UserError: the loss has no form by sample.
@@ -157,9 +160,9 @@ def weighted(loss: Any, outputs: Tensor, targets: Tensor, weights: Tensor) -> Te
         each = loss(outputs, targets)
     finally:
         loss.reduction = before
-    if each.shape[:1] != weights.shape:
+    if each.shape[:1] != targets.shape[:1]:
         raise UserError(f"{type(loss).__name__}: gives no loss by sample with reduction=none")
-    return (each.flatten(1).mean(1) if each.dim() > 1 else each).mul(weights).sum() / len(weights)
+    return each
 
 
 class RunningTop(Running):

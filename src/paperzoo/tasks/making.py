@@ -9,6 +9,7 @@ from torch import Tensor
 from paperzoo.config import build
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData
+from paperzoo.errors import UserError
 from paperzoo.machine import use_channels_last
 from paperzoo.networks import official
 from paperzoo.random_state import seed_everything
@@ -36,7 +37,10 @@ def make_module(config: Config, data: RunData, weights: dict[str, Any] | None = 
         **{group: plain[group] for group in GROUPS},
     )
     if weights is not None:
-        load_weights(module, weights, config.model.name)
+        try:
+            load_weights(module, weights, config.model.name)
+        except UserError as error:
+            raise UserError(f"model.checkpoint={config.model.checkpoint}: {error}") from None
     if config.trainer.precision == "64-true":
         module.network.double()  # before a state is loaded: Lightning would do it after, and round the state
     if config.trainer.compile:

@@ -83,7 +83,8 @@ class Plateau:
         """Learn the metric of an epoch."""
         if value is None:
             return
-        if self.best is None or (value > self.best if goal == "max" else value < self.best):
+        known = not math.isnan(value)  # a metric that is undefined is no improvement
+        if known and (self.best is None or (value > self.best if goal == "max" else value < self.best)):
             self.best, self.waited = value, 0
             return
         self.waited += 1

@@ -13,7 +13,7 @@ from paperzoo import pictures
 from paperzoo.data.images.maps import IGNORED
 from paperzoo.data.interface import Batch
 from paperzoo.metric import Metric
-from paperzoo.tasks.classification import Classification
+from paperzoo.tasks.classification import Classification, by_sample
 from paperzoo.tasks.running import Running
 
 DRAWN = 6  # images whose prediction is drawn
@@ -100,9 +100,13 @@ class Segmentation(Classification):
     )
 
     def mean_loss(self, logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-        """The chosen loss; of no labelled pixels zero."""
-        labelled = bool((targets != IGNORED).any())
-        return super().mean_loss(logits, targets, weights) if labelled else 0 * logits.sum()
+        """The chosen loss, with weights (B,) ``sum(w * loss) / labelled pixels``; of no labelled pixels zero."""
+        labelled = (targets != IGNORED).sum()
+        if not labelled:
+            return 0 * logits.sum()
+        if weights is None:
+            return super().mean_loss(logits, targets)
+        return (by_sample(self.loss, logits, targets).flatten(1).sum(1) * weights).sum() / labelled
 
     def make_running(self) -> Running:
         """The training metrics."""

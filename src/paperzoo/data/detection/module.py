@@ -15,7 +15,7 @@ from paperzoo.data.detection.schema import DetectionOptions
 from paperzoo.data.detection.transforms import flip, padded, resize, scaled_size
 from paperzoo.data.fingerprint import fingerprint
 from paperzoo.data.images.decoding import CorruptImage
-from paperzoo.data.images.loaders import Keyed, Loader, refusal
+from paperzoo.data.images.loaders import Key, Keyed, Loader, again_words, refusal
 from paperzoo.data.interface import Batch, RunData, sequence_of
 from paperzoo.data.order import Order
 from paperzoo.data.workers import deaf, tie
@@ -194,14 +194,14 @@ class DetectionData(RunData):
 
 
 class Samples(Dataset[Any]):
-    """Images and targets one by one; in training changed by numbers that (seed, epoch, image) alone decide."""
+    """Images and targets one by one; in training changed by numbers that seed and key alone decide."""
 
     def __init__(self, split: Split, rows: np.ndarray, config: DetectionOptions, seed: int | None) -> None:
         self.split, self.rows, self.config, self.seed = split, rows, config, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> Any:
+    def __getitem__(self, key: Key) -> Any:
         """Image, target and index, or the line of what is wrong."""
-        epoch, index = key
+        index = key.index
         row = int(self.rows[index])
         try:
             sample = self.split.read(row)
@@ -209,11 +209,11 @@ class Samples(Dataset[Any]):
             return refusal(self.split.where(row), error)
         if self.seed is None:
             return (*self._evaluated(sample, index), index)
-        return (*self._trained(sample, epoch, index), index)
+        return (*self._trained(sample, key), index)
 
-    def _trained(self, sample: Sample, epoch: int, index: int) -> tuple[Tensor, dict[str, Any]]:
+    def _trained(self, sample: Sample, key: Key) -> tuple[Tensor, dict[str, Any]]:
         assert self.seed is not None
-        random = generator("detection", self.seed, epoch, index)
+        random = generator("detection", self.seed, key.epoch, key.index, *again_words(key.visit))
         draws = torch.rand(2, generator=random).tolist()
         choices = self.config.shorter
         shorter = choices[min(int(draws[0] * len(choices)), len(choices) - 1)] if choices else None

@@ -5,7 +5,7 @@ All give ``(images uint8 (B, C, H, W), labels (B,), draws (B, 3) or None, index 
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +24,19 @@ from paperzoo.randomness import seed_of
 Loaded = tuple[Tensor, Tensor, Tensor | None, Tensor]
 
 
+class Key(NamedTuple):
+    """One visit of a sample: what its random changes depend on, beside the seed."""
+
+    epoch: int
+    index: int
+    visit: int = 0  # how often the epoch has visited it before
+
+
+def again_words(visit: int) -> tuple[int, ...]:
+    """What a sample's visit adds to the words of its random numbers: its first in an epoch nothing."""
+    return (visit,) if visit else ()
+
+
 class Loader(ABC):
     """What the loaders share: an order, and a position in it that is part of the run's exact state."""
 
@@ -31,6 +44,7 @@ class Loader(ABC):
         self.order = order
         self.sampler = order  # where Lightning looks for set_epoch
         self.batch_sampler = None  # Lightning asks for it, to see whether evaluation is shuffled
+        self._tables: dict[tuple[int, int], Tensor] = {}  # of this epoch
 
     def __len__(self) -> int:
         return len(self.order)
@@ -46,10 +60,30 @@ class Loader(ABC):
     def batches(self) -> Iterator[Loaded]:
         """The batches of the epoch from the order's position on."""
 
-    def draws(self) -> Tensor | None:
-        """The epoch's table of random numbers, a row for each image; None in evaluation."""
+    def draws(self, index: Tensor, visits: Tensor) -> Tensor | None:
+        """Random numbers (B, 3) of the images of a batch; None in evaluation.
+
+        Args:
+            index: of the images (B,).
+            visits: how often the epoch has visited each before (B,): an image that comes twice is changed twice.
+        """
+        if self.order.seed is None:
+            return None
+        drawn = self._table(0)[index]
+        for visit in range(1, int(visits.max()) + 1):
+            again = visits == visit
+            drawn[again] = self._table(visit)[index[again]]
+        return drawn
+
+    def _table(self, visit: int) -> Tensor:
+        """The epoch's random numbers (N, 3), a row for each image."""
         order = self.order
-        return None if order.seed is None else draws(order.size, order.seed, order.epoch)
+        assert order.seed is not None
+        key = (order.epoch, visit)
+        if key not in self._tables:
+            self._tables = {known: table for known, table in self._tables.items() if known[0] == order.epoch}
+            self._tables[key] = draws(order.size, order.seed, order.epoch, *again_words(visit))
+        return self._tables[key]
 
 
 class MemoryLoader(Loader):
@@ -61,13 +95,12 @@ class MemoryLoader(Loader):
 
     def batches(self) -> Iterator[Loaded]:
         """See ``Loader``."""
-        table = self.draws()
-        for index in self.order:
-            yield self.images[index], self.labels[index], None if table is None else table[index], index
+        for index, visits in self.order.visits():
+            yield self.images[index], self.labels[index], self.draws(index, visits), index
 
 
 class Decoder:
-    """From a stored image to pixels (C, H, W) uint8; a training crop is drawn from (seed, epoch, row) alone.
+    """From a stored image to pixels (C, H, W) uint8; a training crop is drawn from (seed, epoch, row, visit) alone.
 
     Args:
         chans, size: of the pixels.
@@ -80,7 +113,7 @@ class Decoder:
         self.crop = v2.RandomResizedCrop(size, antialias=True) if crop_seed is not None else None
         self.crop_seed = crop_seed or 0
 
-    def __call__(self, raw: Raw, where: str, epoch: int, row: int) -> Tensor:
+    def __call__(self, raw: Raw, where: str, epoch: int, row: int, visit: int = 0) -> Tensor:
         """The pixels of an image.
 
         Raises:
@@ -94,7 +127,7 @@ class Decoder:
             return torch.from_numpy(to_pixels(image, self.chans, self.size))
         pixels = torch.from_numpy(to_pixels(image, self.chans, None))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed_of("crop", self.crop_seed, epoch, row))
+            torch.manual_seed(seed_of("crop", self.crop_seed, epoch, row, *again_words(visit)))
             return self.crop(pixels)
 
 
@@ -103,21 +136,21 @@ def refusal(where: str, error: CorruptImage) -> str:
     return f"{where}: {error}; {error.advice}, or set data.on_error=skip to leave such images out"
 
 
-class Decoded(Dataset[tuple[Tensor, int, int] | str]):
+class Decoded(Dataset[tuple[Tensor, int, int, int] | str]):
     """Images decoded one by one in a worker; what is wrong with one comes as a line, since an error would not."""
 
     def __init__(self, split: Split, rows: np.ndarray, decoder: Decoder) -> None:
         self.split, self.rows, self.decoder = split, rows, decoder
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int, int] | str:
-        epoch, index = key
+    def __getitem__(self, key: Key) -> tuple[Tensor, int, int, int] | str:
+        epoch, index, visit = key
         row = int(self.rows[index])
         where = self.split.where(row)
         try:
-            pixels = self.decoder(self.split.read(row), where, epoch, index)
+            pixels = self.decoder(self.split.read(row), where, epoch, index, visit)
             if self.split.planes:
                 pixels = torch.from_numpy(self.split.labelled(row, pixels.numpy()))
-            return pixels, int(self.split.labels[row]), index
+            return pixels, int(self.split.labels[row]), index, visit
         except CorruptImage as error:
             return refusal(where, error)
         except RunError as error:
@@ -131,14 +164,14 @@ def collate(items: list[Any]) -> Any:
 
 
 class Keyed:
-    """An order as torch's DataLoader wants it: lists of keys, each with the epoch, so that workers know it."""
+    """An order as torch's DataLoader wants it: lists of keys, which tell a worker all that randomness depends on."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for batch in self.order:
-            yield [(self.order.epoch, index) for index in batch.tolist()]
+    def __iter__(self) -> Iterator[list[Key]]:
+        for index, visits in self.order.visits():
+            yield [Key(self.order.epoch, *place) for place in zip(index.tolist(), visits.tolist(), strict=True)]
 
     def __len__(self) -> int:
         return len(self.order)
@@ -162,14 +195,13 @@ class DecodingLoader(Loader):
 
     def batches(self) -> Iterator[Loaded]:
         """See ``Loader``."""
-        table = self.draws()
         with deaf():
             iterator = iter(self.loader)
         for batch in iterator:
             if isinstance(batch, str):
                 raise RunError(batch)
-            images, labels, index = batch
-            yield images, labels, None if table is None else table[index], index
+            images, labels, index, visits = batch
+            yield images, labels, self.draws(index, visits), index
 
 
 class StreamLoader(Loader):
