@@ -13,7 +13,7 @@ import paperzoo.papers.res2net
 import paperzoo.papers.scnet  # noqa: F401 (these register networks)
 from paperzoo.accounting import Count, count
 
-# papers.md, marked calc: parameters, MACs in G at 224 x 224
+# docs/facts.md: parameters, MACs in G at 224 x 224
 FACTS = {
     "resnet50": (25_557_032, 4.089),
     "resnext50_32x4d": (25_028_904, 4.2305),

@@ -138,7 +138,7 @@ def built(*words: str, classes: int) -> torch.nn.Module:
 
 
 def test_no_figure_from_memory():
-    """Figures that papers.md marks (memory) are in no card."""
+    """Figures that nobody can count again, or that were quoted from memory, are in no card."""
     text = "".join((cards.PAPERS / slug / "card.yaml").read_text() for slug in SLUGS)
     assert "23.85" not in text
     assert "(memory)" not in text

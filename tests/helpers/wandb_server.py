@@ -1,6 +1,6 @@
 """A stand-in for W&B's server on this machine: runs, sweeps by grid, and reading back; what it was sent is kept.
 
-The operations and what they hold are those of ``shared/wandb.md``. An unknown operation is noted, not answered.
+The operations and what they hold are those of ``docs/facts.md``. An unknown operation is noted, not answered.
 """
 
 import gzip

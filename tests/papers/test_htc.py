@@ -51,7 +51,7 @@ def pooled(network, features, box, image, size, embedding):
 
 
 def naive_losses(network, images, targets, proposals):
-    """The training of section 3 as ``htc.md`` has it, region by region; the heads' layers are the network's."""
+    """The training of section 3 as ``docs/facts.md`` has it, region by region; the heads' layers are the network's."""
     features = network.features(images)
     embedding = network.semantic(features)[1] if network.semantic_fusion else None
     losses = {}

@@ -13,7 +13,7 @@ from paperzoo.errors import UserError
 from paperzoo.papers.mobilenet_v1 import MobileNetV1
 from paperzoo.papers.mobilenet_v2 import MobileNetV2
 
-COUNTS = {  # papers.md, sections 2 and 3: counted, and as published (MACs in millions, parameters in millions)
+COUNTS = {  # docs/facts.md: counted, and as published (MACs in millions, parameters in millions)
     "mobilenetv1_100": (4_231_976, 0.5687e9, 569, 4.2),
     "mobilenet_v1": (4_231_976, 0.5687e9, 569, 4.2),
     "mobilenetv1_075": (None, None, 325, 2.6),

@@ -290,7 +290,7 @@ def test_cifars_first_cell_equals_the_code():
 
 @pytest.mark.parametrize(
     ("name", "size", "parameters", "macs"),
-    # papers.md, section 13; the PyTorch port of the mobile network is at 0.5682 G, the authors' README says 0.564.
+    # docs/facts.md; the PyTorch port of the mobile network is at 0.5682 G, the authors' README says 0.564.
     [("nasnet_a_mobile", 224, 5_289_978, 0.5682e9), ("nasnet_a_large", 331, 88_753_150, 23.783e9)],
 )
 def test_counts_are_the_papers(name, size, parameters, macs):

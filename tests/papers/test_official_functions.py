@@ -1,4 +1,4 @@
-"""Networks with official weights against papers.md's description, in torch's plain functions and float64.
+"""Networks with official weights against docs/facts.md's description, in torch's plain functions and float64.
 
 The transcription reads the state dict by its published keys, and knows nothing of our modules or of timm's.
 """

@@ -15,7 +15,7 @@ from paperzoo.errors import UserError
 from paperzoo.papers.scnet import SCBottleneck, SCConv
 
 OFFICIAL = Path(__file__).parent / "official"
-COUNTS = {  # papers.md, section 31
+COUNTS = {  # docs/facts.md
     "scnet50": (25_564_584, 3.925e9),
     "scnet101": (44_565_416, 7.169e9),
     "scnet50_v1d": (25_583_816, 4.685e9),

@@ -22,7 +22,7 @@ from paperzoo.papers import resnext, senet
 from paperzoo.papers.senet import SEBlock
 
 OFFICIAL = Path(__file__).parent / "official"
-COUNTS = {  # papers.md, section 7
+COUNTS = {  # docs/facts.md
     "seresnet50": (28_088_024, 4.0917e9),
     "legacy_seresnet50": (28_088_024, 3.8605e9),
     "seresnet101": (49_326_872, 7.806e9),

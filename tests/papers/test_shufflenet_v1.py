@@ -16,7 +16,7 @@ from paperzoo.errors import UserError
 from paperzoo.norms import convert, is_norm
 from paperzoo.papers.shufflenet_v1 import ShuffleUnit, channel_shuffle, load_official
 
-COUNTS = {  # papers.md, section 4
+COUNTS = {  # docs/facts.md
     "g3_0_5x": (717_324, 37.6e6),
     "g3_1_0x": (1_864_728, 137.5e6),
     "g3_1_5x": (3_441_168, 292.4e6),

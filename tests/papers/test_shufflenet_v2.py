@@ -14,7 +14,7 @@ from paperzoo.accounting import count
 from paperzoo.errors import UserError
 from paperzoo.papers.shufflenet_v2 import SplitUnit, interleave, load_official, split
 
-COUNTS = {  # papers.md, section 5
+COUNTS = {  # docs/facts.md
     "shufflenet_v2_0_5x": (1_365_792, 40.5e6),
     "shufflenet_v2_1_0x": (2_278_760, 145.8e6),
     "shufflenet_v2_1_5x": (3_506_720, 299.0e6),

@@ -56,7 +56,7 @@ def test_equals_torchvisions_and_takes_its_weights(version):
 
 @pytest.mark.parametrize(
     ("name", "parameters", "macs"),
-    [("squeezenet1_0", 1_248_424, 0.8189e9), ("squeezenet1_1", 1_235_496, 0.3492e9)],  # papers.md, section 6
+    [("squeezenet1_0", 1_248_424, 0.8189e9), ("squeezenet1_1", 1_235_496, 0.3492e9)],  # docs/facts.md
 )
 def test_counts_are_the_papers(name, parameters, macs):
     with torch.device("meta"):

@@ -123,7 +123,7 @@ def test_grids_are_torchs():
 
 
 class OfficialSPM(nn.Module):
-    """The layers of the published code in their order (papers.md, section 32)."""
+    """The layers of the published code in their order (docs/facts.md)."""
 
     def __init__(self, inplanes, outplanes):
         super().__init__()
@@ -185,7 +185,7 @@ def test_official_state_dicts_load_and_compute_the_same(ours, theirs, x):
 def test_mpm_has_the_published_number_of_parameters():
     with torch.device("meta"):
         module = MixedPoolingModule(1024, (20, 12), nn.BatchNorm2d, UP)
-    assert sum(p.numel() for p in module.parameters()) == 4_397_568  # papers.md, section 32
+    assert sum(p.numel() for p in module.parameters()) == 4_397_568  # docs/facts.md
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def differences(report: Report) -> dict[str, list[float]]:
 
 
 def expected(seen: Seen | None, worth: float) -> str:
-    """The verdict, by DESIGN.md."""
+    """The verdict, by docs/reports.md."""
     if seen is None:
         return "undecided"
     if seen.excludes_zero:

@@ -77,7 +77,11 @@ def _machine(entry: Record) -> str:
 
 def _code(entry: Record) -> str:
     commit = entry.provenance.git_commit
-    return f"commit {commit[:12]}{' with changes' if entry.provenance.git_dirty else ''}" if commit else ""
+    if not commit:
+        return ""
+    anchored = entry.provenance.anchored
+    later = f"; {anchored.shown_by}" if anchored else ""
+    return f"commit {commit[:12]}{' with changes' if entry.provenance.git_dirty else ''}{later}"
 
 
 def _time(everyone: Sequence[Record]) -> str:

@@ -8,7 +8,7 @@ from paperzoo import cards, reproduction
 from paperzoo.config.messages import nearest
 from paperzoo.config.schema import Paths
 from paperzoo.errors import UserError
-from paperzoo.reports import measured
+from paperzoo.reports import golden_row, measured
 from paperzoo.reports.page import PAGE, write_index
 from paperzoo.reports.write import RECORDS, derive, inputs, load
 from paperzoo.verbs import whole_number
@@ -39,7 +39,7 @@ def run(
     if row is None:
         if seed is not None:
             raise UserError(f"seed={seed}: goes with row=<variant>")
-        return reproduce(path)
+        return reproduce(path, data_dir)
     number = None if seed is None else whole_number("seed", seed)
     return rerun(path, row, number, runs_dir=runs_dir, data_dir=data_dir, tolerance=tolerance)
 
@@ -50,8 +50,12 @@ def _reports(path: Path) -> list[Path]:
     return sorted(file.parent for file in path.glob(f"*/{RECORDS}"))
 
 
-def reproduce(path: str) -> int:
-    """Derive a report, or all in a folder and their index, from their records; 0 if not a byte differs, else 1."""
+def reproduce(path: str, data_dir: str = "data") -> int:
+    """Derive a report, or all in a folder and their index, from their records, and run their golden rows.
+
+    Returns:
+        0 if not a byte differs and no golden row does, else 1.
+    """
     folders = _reports(Path(path))
     differing = 0
     with tempfile.TemporaryDirectory() as temporary:
@@ -64,6 +68,9 @@ def reproduce(path: str) -> int:
             differing += difference is not None
             equal = f"{folder}: {len(written.files)} files re-derived byte by byte"
             print(f"NOT re-derived: {difference}" if difference else equal)
+            if checked := golden_row.difference(folder, written.report, data_dir):
+                differing += not checked[0]
+                print(checked[1] if checked[0] else f"NOT reproduced: {checked[1]}")
         if folders != [Path(path)]:
             difference = _difference(Path(path) / PAGE, write_index(Path(temporary)))
             differing += difference is not None

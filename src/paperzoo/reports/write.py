@@ -3,6 +3,7 @@
 ``reports/<name>/`` holds ``runs.jsonl`` (the records), ``<name>.yaml`` (the sweep), ``problems.txt`` (what the source
 could not read, if anything), ``places.json`` (where the sweep file and the report are, if elsewhere than usual) and
 ``report.yaml`` (what the author says, if anything). All else follows from these: the same inputs give the same bytes.
+``golden.yaml`` is a check beside them.
 """
 
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.errors import UserError
-from paperzoo.reports import description, measured, places, record_sources
+from paperzoo.reports import description, golden_row, measured, places, record_sources
 from paperzoo.reports.analysis import analyse
 from paperzoo.reports.figures import draw, write_figures
 from paperzoo.reports.markdown import write_markdown
@@ -153,7 +154,7 @@ def load(folder: Path) -> Report:
 
 def inputs(folder: Path) -> list[Path]:
     """The files in a report's folder that are given, not derived."""
-    names = (RECORDS, f"{folder.resolve().name}.yaml", PROBLEMS, places.FILE, description.FILE)
+    names = (RECORDS, f"{folder.resolve().name}.yaml", PROBLEMS, places.FILE, description.FILE, golden_row.FILE)
     return [folder / name for name in names if (folder / name).is_file()]
 
 

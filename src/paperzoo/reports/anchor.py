@@ -1,0 +1,143 @@
+"""Show that this code gives the numbers of a report's records, and write that down: an anchor.
+
+    python -m paperzoo.reports.anchor reports/<name>              golden.yaml of a new report
+    python -m paperzoo.reports.anchor reports/<name> <checkout>   after a change of the code
+
+The checkout is of the commit that the records are from, or were anchored at last. Two processors round otherwise, so
+that records from another machine cannot be repeated bit for bit here. Two versions of the code can be compared on one
+machine: for each variant both train its first seed for one epoch of a part of its data, and every metric must be equal
+bit for bit. The records then get the identity and the code version that this code gives them, so that a sweep takes
+them for finished; ``provenance.anchored`` keeps what they had. ``golden.yaml`` is written again. Option: data_dir=data
+(or the variable DATA_DIR).
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from paperzoo import cards
+from paperzoo.config.schema import Paths
+from paperzoo.errors import UserError
+from paperzoo.reports import golden_row, measured, record_sources, write
+from paperzoo.reports.model import Report
+from paperzoo.reports.page import write_index
+from paperzoo.reproduction import as_recorded
+from paperzoo.runs import compare, record
+from paperzoo.runs.code_version import SOURCE, code_version
+from paperzoo.runs.identity import code_of, identity
+from paperzoo.runs.provenance import hardware
+from paperzoo.runs.record import Anchor, Record, write_atomically
+
+MOST = 1280  # training images of a comparison
+SHORT = ("trainer.max_epochs=1", "data.test=500", "logger=none", "repeat=true")
+LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
+
+
+def main(path: str = "", checkout: str = "", *, data_dir: str) -> None:
+    """Anchor a report's records where a checkout is given, and write its golden row."""
+    folder = Path(path)
+    if not (folder / record_sources.RECORDS).is_file():
+        raise UserError(f"{path or 'which report?'}: no report; a report's folder holds {record_sources.RECORDS}")
+    report = write.load(folder)
+    if checkout:
+        anchor(folder, report, Path(checkout).resolve(), data_dir)
+    golden_row.write(folder, *golden_row.cheapest(report), data_dir)
+
+
+def anchor(folder: Path, report: Report, checkout: Path, data_dir: str) -> None:
+    """Compare, write the anchors into a report's records, and derive its pages from them.
+
+    Raises:
+        UserError: the two codes differ, or the data has changed.
+    """
+    first = [min(variant.runs, key=lambda entry: entry.seed) for variant in report.variants if variant.runs]
+    count = 0
+    for entry in first:
+        count += _compare(entry, checkout, data_dir)
+        print(f"{folder.name}: {' '.join(entry.command[2:])}: equal", flush=True)
+    machine = hardware()
+    shown = (
+        f"commits {_commit(checkout)} and {_commit(SOURCE.parent)} gave the same {count} metrics, bit for "
+        f"bit, in short runs of all {len(first)} variants on {machine['processor']} ({machine['cpu_capability']})"
+    )
+    records = [_anchored(entry, shown, data_dir) for entry in record_sources.of_report(folder).records]
+    write_atomically(folder / record_sources.RECORDS, "".join(record_sources.written(records)).encode())
+    derived = write.derive(folder, folder).report
+    if folder.resolve().parent == cards.REPORTS:
+        measured.fill(derived)
+    write_index(folder.parent)
+
+
+def _compare(entry: Record, checkout: Path, data_dir: str) -> int:
+    """How many metrics are equal.
+
+    Raises:
+        UserError: one differs.
+    """
+    runs = [_short_run(source, entry, data_dir) for source in (checkout / "src", SOURCE)]
+    if difference := compare.first_difference(*runs):
+        raise UserError(f"{' '.join(entry.command)}: {checkout} and this code differ: {difference}")
+    return sum(1 for _ in compare.metrics(runs[0]))
+
+
+def _short_run(source: Path, entry: Record, data_dir: str) -> Record:
+    images = min(int(entry.config["data"].get("limit_train") or MOST), MOST)
+    words = [word for word in entry.command[2:] if not word.startswith(LEFT_OUT)]
+    with tempfile.TemporaryDirectory() as runs:
+        more = [*SHORT, f"data.limit_train={images}", f"paths.runs_dir={runs}", f"paths.data_dir={data_dir}"]
+        environment = {**os.environ, "PYTHONPATH": str(source)}
+        command = [sys.executable, str(source / "train.py"), *words, *more]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise UserError(f"{' '.join(command)}: ended with {done.returncode}: {done.stderr[-500:]}")
+        (file,) = Path(runs).glob("*/*/*/run.json")
+        return record.read(file.parent)
+
+
+def _anchored(entry: Record, shown: str, data_dir: str) -> Record:
+    """The record as this code would name it."""
+    config = as_recorded(entry, Paths(data_dir=data_dir))
+    code = code_of(config)
+    key = identity(config, ranks=entry.ranks, data_fingerprint=_fingerprint(config, entry), code=code_version(code))
+    provenance = entry.provenance
+    known = provenance.anchored
+    origin = Anchor(
+        id=known.id if known else entry.id,
+        code_version=known.code_version if known else provenance.code_version,
+        shown_by=shown,
+    )
+    new = provenance.model_copy(update={"code_version": code_version(code), "code_files": code, "anchored": origin})
+    return entry.model_copy(update={"id": f"{key}-{entry.attempt}", "identity": key, "provenance": new})
+
+
+_FINGERPRINTS: dict[str, str] = {}
+
+
+def _fingerprint(config: Any, entry: Record) -> str:
+    """Of the data as it lies here.
+
+    Raises:
+        UserError: it is not what the record saw.
+    """
+    from paperzoo.data.interface import make_data
+
+    key = entry.data.fingerprint
+    if key not in _FINGERPRINTS:
+        _FINGERPRINTS[key] = make_data(config).fingerprint
+    if _FINGERPRINTS[key] != key:
+        raise UserError(f"{entry.id}: its data was {key[:12]}, here it is {_FINGERPRINTS[key][:12]}")
+    return key
+
+
+def _commit(place: Path) -> str:
+    command = ["git", "-C", str(place), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    from paperzoo import verbs
+
+    verbs.run(main, __doc__, positional=2, defaults={"data_dir": os.environ.get("DATA_DIR", "data")})

@@ -1,0 +1,130 @@
+"""Plant mistakes, one at a time, and see which tests find them.
+
+    python tests/planted.py [number ...] [tier=fast]       (or full)
+
+Each is planted in a copy of the tree and the tests of its area run there until one fails: with tier=fast those of
+`make test`. Prints who found it; exit code 1 if nobody found one. An hour for all on two cores.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = "src/paperzoo/"
+
+
+class Mistake(NamedTuple):
+    """What is wrong, where, and whose tests should say so."""
+
+    what: str
+    file: str
+    right: str
+    wrong: str
+    tests: str
+
+
+PLANTED = [
+    Mistake("focal loss: wrong exponent", "papers/focal_loss/focal_loss.py", "_power(wrong, gamma)",
+            "_power(wrong, gamma + 1)", "tests/papers tests/contract -k focal"),
+    Mistake("order: a resumed epoch skips a batch", "data/order.py", "range(self.done, len(self))",
+            "range(self.done + bool(self.done), len(self))", "tests/data tests/runs"),
+    Mistake("state: the buffers of ranks are lost", "tasks/task.py",
+            'self._buffer_state = buffers[self.global_rank] if buffers else {}', "self._buffer_state = {}",
+            "tests/norms tests/runs tests/contract"),
+    Mistake("ranks: a mean over ranks, not over images", "distributed.py",
+            "return images * ranks() / total.clamp_min(1)", "return images / images * total / total",
+            "tests/runs tests/tasks"),
+    Mistake("checkpoints: a damaged one counts as whole", "runs/checkpoints.py",
+            "return beside.is_file() and beside.read_text(errors=\"replace\").strip() == file_digest(path)",
+            "return beside.is_file()", "tests/runs"),
+    Mistake("checkpoints: the older state is taken", "runs/checkpoints.py", "for name in (STATE, PREVIOUS)]",
+            "for name in (PREVIOUS, STATE)]", "tests/runs"),
+    Mistake("SyncBN: the variance of one rank's count", "norms/sync.py",
+            "slope = -scale * invstd.square() * all_dyx", "slope = -scale * invstd * all_dyx", "tests/norms"),
+    Mistake("schedule: the cosine ends too late", "tasks/schedules.py", "span = max(total_steps - warmup, 1)\n\n    def",
+            "span = max(total_steps, 1)\n\n    def", "tests/tasks"),
+    Mistake("segmentation: union counts hits twice", "tasks/segmentation.py", "union = truth + predicted - hits",
+            "union = truth + predicted", "tests/tasks tests/metrics"),
+    Mistake("sampler: PK draws with the same order each epoch", "data/samplers.py",
+            'chance = generator(seed, "order", epoch)\n    identities',
+            'chance = generator(seed, "order", 0)\n    identities', "tests/data"),
+    Mistake("identity: the number of ranks is left out", "runs/identity.py", '"ranks": ranks, ', "",
+            "tests/runs tests/config"),
+    Mistake("augmentation: flips those that it should not", "data/images/augment.py",
+            "(uniform[:, 2] < augment.flip)", "(uniform[:, 2] > augment.flip)", "tests/data"),
+    Mistake("statistics: Holm's factor is one too small", "reports/statistics.py", "(tests - step) * p",
+            "max(tests - step - 1, 1) * p", "tests/reports"),
+    Mistake("statistics: the spread divides by n", "reports/statistics.py",
+            "return detectable_effect(len(differences), 1) * float(differences.std(ddof=1))",
+            "return detectable_effect(len(differences), 1) * float(differences.std())", "tests/reports"),
+    Mistake("LSTM: a peephole sees the new cell state", "papers/lstm/cells.py",
+            "f = (f + self.weight_cf * c if self.peephole else f).sigmoid()",
+            "f = (f - self.weight_cf * c if self.peephole else f).sigmoid()", "tests/papers -k lstm"),
+    Mistake("boxes: decoding moves by half a side", "detection/boxes.py",
+            "centre = centre + moves[..., :2] * sides", "centre = centre + moves[..., :2] * sides / 2",
+            "tests/detection"),
+    Mistake("best weights: a metric to minimise is maximised", "runs/exact_state.py",
+            'return value > self.value if self.metric.goal == "max" else value < self.value',
+            "return value > self.value", "tests/runs tests/tasks tests/contract"),
+    Mistake("random state: numpy's is not restored", "random_state.py",
+            "np.random.set_state((kind, keys.numpy()", "str((kind, keys.numpy()", "tests/runs"),
+    Mistake("record: seconds of validation count as training", "runs/history.py",
+            '"""Validation is no training time."""\n        self.mark = time.perf_counter()',
+            '"""Validation is no training time."""', "tests/runs tests/tasks"),
+    Mistake("code version: a changed loss gives no new identity", "runs/code_version.py", '"papers", "tasks",',
+            '"papers",', "tests/runs tests/test_local_additions.py"),
+    Mistake("weights: a sample's weight is another's", "data/interface.py",
+            "return self.weights.to(index.device)[index]", "return self.weights.to(index.device)[: len(index)]",
+            "tests/data tests/tasks"),
+    Mistake("stages: the outcome of a stage is lost on resuming", "stages.py", "done.append(outcomes[number])\n                self",
+            "done.append(None)\n                self", "tests/runs"),
+]  # fmt: skip
+
+
+def main(words: list[str]) -> int:
+    """Plant those that are named, or all."""
+    tier = next((word.partition("=")[2] for word in words if word.startswith("tier=")), "fast")
+    numbers = [int(word) for word in words if word.isdecimal()] or range(1, len(PLANTED) + 1)
+    missed = 0
+    for number in numbers:
+        mistake = PLANTED[number - 1]
+        found = find(mistake, tier)
+        missed += found is None
+        print(f"| {number} | {mistake.what} | {found or 'NOT FOUND'} |", flush=True)
+    return 1 if missed else 0
+
+
+def find(mistake: Mistake, tier: str) -> str | None:
+    """The first test that fails with a mistake planted, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        ignored = shutil.ignore_patterns(".venv", ".git", "runs", "__pycache__", ".*_cache", "wandb")
+        shutil.copytree(ROOT, tree, ignore=ignored)
+        plant(mistake, tree)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "2", "-p", "no:cacheprovider"]
+        command += ["-m", "not full"] if tier == "fast" else []
+        paths, _, chosen = mistake.tests.partition(" -k ")
+        command += paths.split() + (["-k", chosen] if chosen else [])
+        environment = {**os.environ, "PYTHONPATH": str(tree / "src")}
+        done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+        return failed[1] if failed else None
+
+
+def plant(mistake: Mistake, tree: Path) -> None:
+    """Change the file, which must have the right text once."""
+    path = tree / SOURCE / mistake.file
+    text = path.read_text()
+    if text.count(mistake.right) != 1:
+        raise SystemExit(f"{path}: {mistake.right!r} is there {text.count(mistake.right)} times; it must be once")
+    path.write_text(text.replace(mistake.right, mistake.wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
