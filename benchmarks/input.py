@@ -27,6 +27,7 @@ from paperzoo.data.images.augment import Normalise, crop_and_flip
 from paperzoo.data.images.loaders import MemoryLoader
 from paperzoo.data.images.schema import Augment
 from paperzoo.data.order import Order
+from paperzoo.data.samplers import shuffled
 from paperzoo.training import load_data
 
 COUNT, BATCH = 10_000, 128
@@ -73,12 +74,15 @@ def pixels() -> np.ndarray:
 
 def memory(images: torch.Tensor) -> Callable[[], Iterable[torch.Tensor]]:
     """Paperzoo's path."""
-    loader = MemoryLoader(images, torch.zeros(len(images), dtype=torch.int64), Order(len(images), BATCH, seed=0))
+    count = len(images)
+    order = Order(count, BATCH, seed=0, sequence=lambda epoch: shuffled(count, None, 0, epoch, BATCH, 1))
+    loader = MemoryLoader(images, torch.zeros(count, dtype=torch.int64), order)
     augment, normalise = Augment(crop_padding=4, flip=0.5), Normalise(MEAN, STD)
 
     def epoch() -> Iterable[torch.Tensor]:
         loader.order.set_epoch(loader.order.epoch + 1)
-        for batch, _, uniform in loader:
+        for batch, _, uniform, _ in loader:
+            assert uniform is not None
             yield normalise(crop_and_flip(batch, uniform, augment))
 
     return epoch
