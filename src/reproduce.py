@@ -1,6 +1,6 @@
 """Run a record again and compare every metric, or derive a report again and compare every byte.
 
-    python src/reproduce.py <id> [tolerance=...]
+    python src/reproduce.py <id> [tolerance=...] [root=...]    root: where its folder of images lies now
     python src/reproduce.py <id> diff=<id>                 what two records differ in
     python src/reproduce.py reports/<name>                 (or reports: all of them)
     python src/reproduce.py reports/<name> row=<variant> [seed=0] [tolerance=...]   run a variant's runs again
@@ -35,5 +35,5 @@ def main(run: str = "", *, tolerance: str | None, **given: Any) -> int:
 
 if __name__ == "__main__":
     places = {"runs_dir": os.environ.get("RUNS_DIR", "runs"), "data_dir": os.environ.get("DATA_DIR", "data")}
-    options = dict.fromkeys(("tolerance", "diff", "row", "seed"))
+    options = dict.fromkeys(("tolerance", "diff", "row", "seed", "root"))
     verbs.run(main, __doc__, positional=1, defaults={**places, **options})

@@ -47,8 +47,8 @@ PLANTED = [
             "for name in (PREVIOUS, STATE)]", "tests/runs"),
     Mistake("SyncBN: the variance of one rank's count", "norms/sync.py",
             "slope = -scale * invstd.square() * all_dyx", "slope = -scale * invstd * all_dyx", "tests/norms"),
-    Mistake("schedule: the cosine ends too late", "tasks/schedules.py", "span = max(total_steps - warmup, 1)\n\n    def",
-            "span = max(total_steps, 1)\n\n    def", "tests/tasks"),
+    Mistake("schedule: the cosine ends too late", "tasks/schedules.py",
+            "span = max(total_steps - warmup, 1)\n\n    def", "span = max(total_steps, 1)\n\n    def", "tests/tasks"),
     Mistake("segmentation: union counts hits twice", "tasks/segmentation.py", "union = truth + predicted - hits",
             "union = truth + predicted", "tests/tasks tests/metrics"),
     Mistake("sampler: PK draws with the same order each epoch", "data/samplers.py",
@@ -82,8 +82,9 @@ PLANTED = [
     Mistake("weights: a sample's weight is another's", "data/interface.py",
             "return self.weights.to(index.device)[index]", "return self.weights.to(index.device)[: len(index)]",
             "tests/data tests/tasks"),
-    Mistake("stages: the outcome of a stage is lost on resuming", "stages.py", "done.append(outcomes[number])\n                self",
-            "done.append(None)\n                self", "tests/runs"),
+    Mistake("stages: the outcome of a stage is lost on resuming", "stages.py",
+            "done.append(outcomes[number])\n                self", "done.append(None)\n                self",
+            "tests/runs"),
 ]  # fmt: skip
 
 

@@ -20,6 +20,7 @@ def run(
     row: str | None,
     seed: str | None,
     diff: str | None,
+    root: str | None,
     *,
     runs_dir: str,
     data_dir: str,
@@ -36,17 +37,23 @@ def run(
         raise UserError("diff=: which other run? python src/reproduce.py <id> diff=<id>")
     if diff:
         return differences(name, diff, runs_dir)
-    return reproduce(name, runs_dir=runs_dir, data_dir=data_dir, tolerance=tolerance)
+    return reproduce(name, runs_dir=runs_dir, data_dir=data_dir, tolerance=tolerance, root=root)
 
 
-def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None) -> int:
+def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None, root: str | None = None) -> int:
     """Run a recorded run again; 0 if every metric is equal, or within a tolerance that was named, else 1."""
     expected = record.read(folders.find(Path(runs_dir), run))
-    return again(expected, Paths(runs_dir=runs_dir, data_dir=data_dir), tolerance)
+    return again(expected, Paths(runs_dir=runs_dir, data_dir=data_dir), tolerance, root)
 
 
-def again(expected: Record, paths: Paths, tolerance: float | None) -> int:
+def again(expected: Record, paths: Paths, tolerance: float | None, root: str | None = None) -> int:
     """Run a record again and compare bit for bit; only ``tolerance`` (relative) loosens that, and it is said.
+
+    Args:
+        expected: the record.
+        paths: of this machine.
+        tolerance: of the comparison; None: none.
+        root: where the folder of its images lies now, if it has been moved.
 
     Returns:
         0 if every metric is equal, or within the tolerance, else 1.
@@ -58,7 +65,7 @@ def again(expected: Record, paths: Paths, tolerance: float | None) -> int:
 
     display = Display()
     display.line(f"reproducing {expected.id}: {' '.join(expected.command)}")
-    got = train(as_recorded(expected, paths))
+    got = train(as_recorded(expected, paths, **({"data": {"root": root}} if root else {})))
     if got is None:  # a rank other than 0
         return 0
     differences = list(_circumstances(expected, versions(), hardware(), got))

@@ -6,7 +6,7 @@ from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.runs import checkpoints, compare, folders, record
 from paperzoo.runs.record import Record
-from paperzoo.runs.session import Session
+from paperzoo.runs.session import SKIPPED, Session
 
 
 def announce(display: Display, config: Config, data: RunData, session: Session) -> None:
@@ -58,7 +58,9 @@ def show(display: Display, session: Session, entry: Record) -> None:
     )
     skipped = ", ".join(f"{count:,} of {split}" for split, count in entry.data.skipped.items() if count)
     if skipped:
-        display.line(f"skipped corrupt {entry.unit}s: {skipped} (data.on_error=skip)")
+        display.line(
+            f"skipped corrupt {entry.unit}s: {skipped} (data.on_error=skip); {session.folder / SKIPPED} names them"
+        )
     _compare_with_first(display, session, entry)
 
 

@@ -160,6 +160,7 @@ def _go_through(
     watch.stop()
     if session.record:
         session.record.data.skipped = skipped
+        session.name_skipped(data.skipped_names())
     session.finish(measured, history.epochs, stages.records)
 
 

@@ -58,7 +58,7 @@ def _parse(
     options: dict[str, Any] = dict(defaults)
     is_open = any(word.startswith(f"{more_with}=") for word in words)
     for word in words:
-        key, equals, value = word.removeprefix("paths.").partition("=")
+        key, equals, value = word.removeprefix("paths.").removeprefix("data.").partition("=")  # as train.py has them
         if equals and (key in options or (is_open and key.isidentifier())):
             options[key] = value
         elif equals or word.startswith("-"):

@@ -4,9 +4,9 @@ import csv
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import yaml
 from synthetic import record, records, sweep
@@ -131,8 +131,7 @@ def test_a_search_makes_a_report(tmp_path):
 
 
 def verb(name: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, ROOT / "src" / name, *words], cwd=cwd, capture_output=True, text=True,
-                          timeout=120, check=False)  # fmt: skip
+    return forked.run(ROOT / "src" / name, *words, cwd=cwd)
 
 
 def test_the_verbs(tmp_path):

@@ -4,12 +4,16 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
+from drawn import folder
 
 from paperzoo.config import compose
+from paperzoo.errors import UserError
+from paperzoo.evaluation import evaluate
+from paperzoo.reproduction import reproduce
 from paperzoo.runs import record
 from paperzoo.training import train
 
@@ -22,10 +26,10 @@ WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=64
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     """A folder with two finished runs, seeds 0 and 1."""
-    folder = tmp_path_factory.mktemp("runs")
+    place = tmp_path_factory.mktemp("runs")
     for seed in (0, 1):
-        train(compose("train", [*WORDS, f"seed={seed}", f"paths.runs_dir={folder}"]))
-    return folder
+        train(compose("train", [*WORDS, f"seed={seed}", f"paths.runs_dir={place}"]))
+    return place
 
 
 @pytest.fixture
@@ -40,8 +44,7 @@ def entries(folder: Path) -> list[record.Record]:
 
 def verb(name: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"RUNS_DIR": str(folder), "COLUMNS": "160"}
-    command = [sys.executable, str(SRC / f"{name}.py"), *words]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return forked.run(SRC / f"{name}.py", *words, env=environment)
 
 
 def test_reproduce_is_bit_for_bit_here(copy):
@@ -168,3 +171,24 @@ def test_mistakes_are_one_line(name, words, line, runs):
     assert line in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_run_on_a_folder_that_has_moved_is_evaluated_and_reproduced_there(tmp_path, capsys):
+    photos = folder(tmp_path / "photos", each=40)
+    (photos / "cat" / "bad.png").write_bytes(b"no image")
+    runs = tmp_path / "runs"
+    words = ["model=resnet", "model.depth=11", "model.width=4", "trainer=cpu", "trainer.max_epochs=1", "logger=none",
+             "data=image_folder", f"data.root={photos}", "data.image_size=12", "data.batch_size=8",
+             "data.validation=10", "data.test=10", "data.on_error=skip", f"paths.runs_dir={runs}"]  # fmt: skip
+    entry = train(compose("train", words))
+    named = (runs / "resnet" / entry.identity / "1" / "skipped.txt").read_text()
+    assert named.startswith("train: ")
+    assert named.endswith("cat/bad.png\n")
+    moved = photos.rename(tmp_path / "moved")
+    got = evaluate(compose("evaluate", [f"run={entry.id}", f"data.root={moved}", f"paths.runs_dir={runs}"]))
+    assert got["test/top1"] == entry.results["last"].metrics["test/top1"]
+    capsys.readouterr()
+    assert reproduce(entry.id, str(runs), "data", None, root=str(moved)) == 0
+    assert "reproduced bit for bit" in capsys.readouterr().out
+    with pytest.raises(UserError, match=str(photos)):
+        reproduce(entry.id, str(runs), "data", None)

@@ -85,6 +85,10 @@ class RunData(L.LightningDataModule):
         """Samples left out because they are corrupt, by split."""
         return {}
 
+    def skipped_names(self) -> dict[str, list[str]]:
+        """Which they are, by split."""
+        return {}
+
     def count_skipped(self) -> dict[str, int]:
         """``skipped`` over all ranks, which must all call it."""
         return self.skipped

@@ -116,7 +116,9 @@ class _Study:
             self.problems.append(f"no run of this sweep was found; `{self.places.run}` makes them")
         else:
             self.problems += _missing(names, found)
-        self._check_data([run for variant in variants for run in variant.runs])
+        used = [run for variant in variants for run in variant.runs]
+        self._check_data(used)
+        self._check_machines(used)
         self.worth = self.worth or _usual_worth(self.metric.percent, variants)
         comparisons = self.comparisons(variants)
         everyone = [entry for group in found for runs in group.runs.values() for entry in runs]
@@ -278,6 +280,14 @@ class _Study:
             names = listed(f"{name} {fingerprint[:10]}" for name, fingerprint in sorted(seen))
             self.problems.append(f"the runs saw {len(seen)} different sets of data: {names}")
 
+    def _check_machines(self, runs: Sequence[Record]) -> None:
+        """Runs of one seed differ in their last bits between numbers of threads and processors: that is said."""
+        seen = {_machine_of(entry) for entry in runs if entry.determinism.threads}
+        if len(seen) > 1 and not any(key.startswith("trainer") for key in self.sweep.varying):
+            self.problems.append(
+                f"the runs are of {len(seen)} kinds of machine, which round otherwise: {listed(sorted(seen))}"
+            )
+
     def _command(self, cell: Cell) -> str:
         line = [str(word) for word in command(self.sweep, cell)]
         return shlex.join(word for word in line if word != "/usr/bin/env")
@@ -370,3 +380,9 @@ def _names(settings: Sequence[Mapping[str, Any]], ids: Sequence[str] = ()) -> li
 def _is_choice(key: str, value: Any) -> bool:
     """Whether a setting says by itself what it is: ``scnet`` does, the 8 of ``model.scale=8`` does not."""
     return "." not in key and isinstance(value, str) and not value.replace(".", "").isdigit()
+
+
+def _machine_of(entry: Record) -> str:
+    hardware = entry.provenance.hardware
+    parts = (hardware.get("processor"), hardware.get("cpu_capability"), *(hardware.get("gpus") or ()))
+    return ", ".join([*(str(part) for part in parts if part), counted(entry.determinism.threads, "thread")])

@@ -22,6 +22,7 @@ def run(
     row: str | None,
     seed: str | None,
     diff: str | None,
+    root: str | None,
     *,
     runs_dir: str,
     data_dir: str,
@@ -34,6 +35,8 @@ def run(
     """
     if diff is not None:
         raise UserError(f"diff={diff}: goes with a run's id, {path} is a folder")
+    if root is not None:
+        raise UserError(f"root={root}: goes with a run's id, {path} is a folder")
     if not _reports(Path(path)):
         raise UserError(f"{path}: neither a run nor a report; a report's folder holds {RECORDS}")
     if row is None:

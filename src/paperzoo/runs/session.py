@@ -28,6 +28,7 @@ INHERITED = "PAPERZOO_RUN"  # environment variable by which the ranks that Light
 TOLD = "PAPERZOO_TELL"  # environment variable: a file in which whoever started this process looks for the run's folder
 HEARTBEAT = 30  # seconds
 LOCK = ".lock"
+SKIPPED = "skipped.txt"  # which samples were left out
 ORPHANS_LIVE = 15.0  # seconds: the data workers of a killed process hold its lock until they see that it is gone
 
 
@@ -84,6 +85,12 @@ class Session:
         """Write the record if that is due."""
         if time.monotonic() - self.written > HEARTBEAT:
             self.write()
+
+    def name_skipped(self, names: dict[str, list[str]]) -> None:
+        """Write which samples were left out, a line for each, if any was."""
+        lines = [f"{split}: {name}\n" for split, found in names.items() for name in found]
+        if lines:
+            write_atomically(self.folder / SKIPPED, "".join(lines).encode())
 
     def finish(self, results: dict[str, Result], epochs: list[Row], stages: list[StageRecord]) -> None:
         """Write the results; the exact state of a finished run is no longer needed."""

@@ -39,7 +39,7 @@ class DetectionData(RunData):
     def __init__(self, config: DetectionOptions, **places: Any) -> None:
         super().__init__(config, **places)
         self.parts: dict[str, tuple[Split, np.ndarray]] = {}
-        self._left_out: dict[str, int] = {}
+        self._left_out: dict[str, list[str]] = {}  # corrupt images, by split
 
     def setup(self, stage: str | None = None) -> None:
         """Read the annotations and split. A second call does nothing.
@@ -86,9 +86,9 @@ class DetectionData(RunData):
     def _skip_corrupt(self) -> None:
         """Leave out images that cannot be read, which are found by reading all."""
         for name, (split, rows) in self.parts.items():
-            kept = [row for row in rows.tolist() if _readable(split, row)]
-            self._left_out[name] = len(rows) - len(kept)
-            self.parts[name] = (split, np.array(kept, dtype=np.int64))
+            kept = {row for row in rows.tolist() if _readable(split, row)}
+            self._left_out[name] = [split.where(row) for row in rows.tolist() if row not in kept]
+            self.parts[name] = (split, np.array(sorted(kept), dtype=np.int64))
 
     # what it is
 
@@ -124,7 +124,11 @@ class DetectionData(RunData):
     @property
     def skipped(self) -> dict[str, int]:
         """Malformed annotations by split and kind, and corrupt images by split."""
-        return {**(self.source.problems or {}), **self._left_out}
+        return {**(self.source.problems or {}), **{name: len(found) for name, found in self._left_out.items()}}
+
+    def skipped_names(self) -> dict[str, list[str]]:
+        """The corrupt images."""
+        return self._left_out
 
     @property
     def equal_batches(self) -> bool:  # type: ignore[override]
@@ -134,7 +138,7 @@ class DetectionData(RunData):
     def example_size(self) -> tuple[int, int]:
         """(height, width) of the first test image as the network sees it."""
         loader = self.test_dataloader()
-        pixels = self.pad([loader.dataset[0, 0][0]])
+        pixels = self.pad([loader.dataset[Key(0, 0)][0]])
         return pixels.shape[2], pixels.shape[3]
 
     # loaders
@@ -155,7 +159,7 @@ class DetectionData(RunData):
         """Images (3, h, w) uint8 of the test split and their targets, evenly spaced."""
         dataset = self.test_dataloader().dataset
         rows = np.unique(np.linspace(0, self.sizes["test"] - 1, count).astype(int))
-        return [dataset[0, int(row)][:2] for row in rows]
+        return [dataset[Key(0, int(row))][:2] for row in rows]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """On the device: normalise; what is padding stays zero."""

@@ -204,6 +204,11 @@ class DecodingLoader(Loader):
             yield images, labels, self.draws(index, visits), index
 
 
+def row_name(name: str, row: int) -> str:
+    """How messages name an image of a stream."""
+    return f"{name}, row {row} of the stream"
+
+
 class StreamLoader(Loader):
     """Images in the order of a stream, shuffled within a buffer; what an interrupted epoch has seen is read again.
 
@@ -270,7 +275,7 @@ class StreamLoader(Loader):
         return torch.stack(images), torch.tensor(labels), self._draws_of(taken), torch.tensor(taken)
 
     def _where(self, row: int) -> str:
-        return f"{self.name}, row {row} of the stream"
+        return row_name(self.name, row)
 
     def _draws_of(self, rows: list[int]) -> Tensor | None:
         order = self.order

@@ -21,11 +21,13 @@ from paperzoo.data.images.loaders import (
     Decoded,
     Decoder,
     DecodingLoader,
+    Key,
     Loader,
     MemoryLoader,
     StreamLoader,
     collate,
     refusal,
+    row_name,
 )
 from paperzoo.data.images.maps import Mapped, take_apart
 from paperzoo.data.images.rows import SplitRows, histogram, spread
@@ -61,7 +63,7 @@ class ImageData(RunData):
     def __init__(self, config: ImageOptions, **places: Any) -> None:
         super().__init__(config, **places)
         self.parts: dict[str, SplitRows] = {}
-        self._left_out: dict[str, int] = {}  # corrupt images, by split
+        self._left_out: dict[str, list[str]] = {}  # corrupt images, by split
         self._skipped_rows: dict[str, set[int]] = {"train": set(), "val": set()}  # those that were met in a stream
 
     def setup(self, stage: str | None = None) -> None:
@@ -77,7 +79,7 @@ class ImageData(RunData):
         self.num_classes = len(self.class_names)
         self._check_labels()
         self.parts = self._split()
-        self._left_out = dict.fromkeys(self.parts, 0)
+        self._left_out = {name: [] for name in self.parts}
         self._look_at_first()
         self.in_memory = self._fits()
         if self.in_memory:
@@ -144,7 +146,7 @@ class ImageData(RunData):
         if isinstance(loader, MemoryLoader):
             return loader.images[rows]
         assert isinstance(loader, DecodingLoader)
-        return collate([loader.loader.dataset[0, row] for row in rows])[0]
+        return collate([loader.loader.dataset[Key(0, row)] for row in rows])[0]
 
     # loaders
 
@@ -239,7 +241,12 @@ class ImageData(RunData):
     @property
     def skipped(self) -> dict[str, int]:
         """Corrupt images left out, each once, by split; of a stream those that this rank has met so far."""
-        return {name: count + len(self._skipped_rows.get(name, ())) for name, count in self._left_out.items()}
+        return {name: len(found) for name, found in self.skipped_names().items()}
+
+    def skipped_names(self) -> dict[str, list[str]]:
+        """Which they are."""
+        met = {name: [row_name(self.config.name, row) for row in sorted(r)] for name, r in self._skipped_rows.items()}
+        return {name: found + met.get(name, []) for name, found in self._left_out.items()}
 
     def count_skipped(self) -> dict[str, int]:
         """``skipped`` over all ranks, which must all call it: those of a stream are known where it was read."""
@@ -379,7 +386,7 @@ class ImageData(RunData):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for _ in pool.map(decode, range(0, len(part), CHUNK)):
                 pass
-        self._left_out[name] = int((~good).sum())
+        self._left_out[name] = [part.split.where(int(row)) for row in part.rows[~good]]
         part.rows, part.images = (part.rows, images) if good.all() else (part.rows[good], images[good])
 
     def _planes_or_none(self, part: SplitRows, place: int) -> np.ndarray | None:
@@ -427,7 +434,7 @@ class ImageData(RunData):
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 keep = np.fromiter(pool.map(good, range(len(part))), dtype=bool, count=len(part))
-            self._left_out[name] = int((~keep).sum())
+            self._left_out[name] = [part.split.where(int(row)) for row in part.rows[~keep]]
             part.rows = part.rows[keep]
 
     def _check_sizes(self) -> None:

@@ -1,0 +1,32 @@
+"""The benchmarks that the documentation cites run: what they import moves, and nothing else calls them."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "words", ["input.py 1", "checkpoint.py", "startup.py 1", "startup.py first_step", "report_scale.py 100"]
+)
+def test_a_benchmark_ends_with_its_figures(words):
+    name, *rest = words.split()
+    command = [sys.executable, FOLDER / name, *rest]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Traceback" not in done.stdout
+    assert any(letter.isdigit() for letter in done.stdout)
+
+
+@pytest.mark.full
+def test_the_overhead_of_training_is_measured(capsys):
+    spec = importlib.util.spec_from_file_location("train_overhead", FOLDER / "train_overhead.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.measure("tiny", [*module.TINY, "data.limit_train=64"], 1)
+    assert "ms a step" in capsys.readouterr().out
