@@ -50,7 +50,7 @@ class Ranks:
         self._start()
 
     def _start(self) -> None:
-        context = mp.get_context("spawn")
+        context = mp.get_context("spawn" if torch.cuda.is_available() else "fork")  # a fork has torch imported
         self.pipes, self.processes = [], []
         for rank in range(MOST):
             ours, theirs = context.Pipe()

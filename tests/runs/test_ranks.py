@@ -6,7 +6,9 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import forked
 import psutil
 import pytest
 import torch
@@ -20,6 +22,7 @@ from paperzoo.distributed import weight_of_rank
 from paperzoo.dry_run import show
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, record
+from paperzoo.training import train
 
 TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=96", "data.batch_size=8",
@@ -62,8 +65,16 @@ def test_a_saved_state_goes_on_with_the_same_numbers():
 
 
 def started(words: list[str], runs: Path) -> subprocess.Popen[str]:
+    """As a user starts it: Lightning starts the other ranks."""
     command = [sys.executable, str(TRAIN), *words, f"paths.runs_dir={runs}"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def forked_ranks(words: list[str], runs: Path, ranks: int = 2) -> list[Any]:
+    """As torchrun starts them, in forks."""
+    return forked.start_ranks(
+        TRAIN, *words, f"paths.runs_dir={runs}", ranks=ranks, logs=runs.parent / f"{runs.name}.logs"
+    )
 
 
 def losses(runs: Path) -> list[float]:
@@ -80,9 +91,9 @@ def test_two_ranks_with_32_follow_one_with_64(norm, more, tmp_path):
              "data.augment.crop_padding=0", "data.validation=50", "data.test=50", "trainer.precision=64-true",
              "trainer.max_epochs=2", "trainer.log_every_n_steps=1", "trainer.threads=1", "logger=none",
              f"norm={norm}", "optimizer.lr=0.02"]  # fmt: skip
-    one = started([*words, "trainer=cpu", "data.batch_size=64"], tmp_path / "one")
-    two = started([*words, *more, "trainer=ddp_cpu", "data.batch_size=32"], tmp_path / "two")
-    for process in (one, two):
+    train(compose("train", [*words, "trainer=cpu", "data.batch_size=64", f"paths.runs_dir={tmp_path / 'one'}"]))
+    two = forked_ranks([*words, *more, "trainer=ddp_cpu", "data.batch_size=32"], tmp_path / "two")
+    for process in two:
         output = process.communicate(timeout=300)[0]
         assert process.returncode == 0, output[-3000:]
     alone, together = losses(tmp_path / "one"), losses(tmp_path / "two")
@@ -156,12 +167,14 @@ def test_a_rank_that_hangs_is_ended_by_its_watch():
 def test_a_loss_that_is_nan_on_one_rank_stops_all(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(NAN_ON_RANK_ONE)
-    command = [sys.executable, str(script), *WORDS, "logger=none", f"paths.runs_dir={tmp_path}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 1
-    assert "error: the loss became nan" in done.stderr
-    assert "Traceback" not in done.stderr
-    (path,) = tmp_path.glob("*/*/*/run.json")
+    runs = tmp_path / "runs"
+    words = [*WORDS, "logger=none", f"paths.runs_dir={runs}"]
+    both = forked.start_ranks(script, *words, ranks=2, logs=tmp_path / "logs")
+    output = "".join(process.communicate(timeout=120)[0] for process in both)
+    assert [process.returncode for process in both] == [1, 1]
+    assert output.count("error: the loss became nan") == 1
+    assert "Traceback" not in output
+    (path,) = runs.glob("*/*/*/run.json")
     assert record.read(path.parent).failure.kind == "NonFiniteLoss"
 
 
@@ -213,23 +226,25 @@ def test_the_mean_over_ranks_is_the_mean_over_images(sizes, ranks):
 def test_unequal_last_batches_train_every_image_on_two_ranks(tmp_path):
     """21 images a step of 16: the last batches are 3 and 2."""
     words = [word.replace("limit_train=96", "limit_train=21") for word in WORDS]
-    done = started([*words, "data.drop_last=false", "norm=mabn", "norm.B=8", "logger=none"], tmp_path)
-    output = done.communicate(timeout=120)[0]
-    assert done.returncode == 0, output[-3000:]
-    (path,) = tmp_path.glob("*/*/*/run.json")
+    runs = tmp_path / "runs"
+    for process in forked_ranks([*words, "data.drop_last=false", "norm=mabn", "norm.B=8", "logger=none"], runs):
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 0, output[-3000:]
+    (path,) = runs.glob("*/*/*/run.json")
     state = checkpoints.load(path.parent / "checkpoints" / "last.ckpt")
     assert int(state["state_dict"]["network.bn1.iters"]) == 4
 
 
 def test_each_rank_keeps_its_own_buffers_of_mabn(tmp_path):
     words = [*WORDS, "norm=mabn", "logger=none", "checkpoint.every_steps=4", "trainer.max_epochs=40"]
-    process = started(words, tmp_path)
-    while not list(tmp_path.glob("*/*/*/checkpoints/state.ckpt.sha256")):
-        assert process.poll() is None, process.communicate()[0]
+    runs = tmp_path / "runs"
+    both = forked_ranks(words, runs)
+    while not list(runs.glob("*/*/*/checkpoints/state.ckpt.sha256")):
+        assert both[0].poll() is None, both[0].communicate()[0]
         time.sleep(0.1)
-    process.terminate()
-    assert process.wait(60) == 143
-    (folder,) = tmp_path.glob("*/*/*/checkpoints")
+    both[0].terminate()
+    assert [process.wait(60) for process in both] == [143, 143]
+    (folder,) = runs.glob("*/*/*/checkpoints")
     first, second = checkpoints.load(folder / "state.ckpt")["rank_buffers"]
     assert first.keys() == second.keys()
     assert all(not torch.equal(first[name], second[name]) for name in first)
@@ -237,9 +252,9 @@ def test_each_rank_keeps_its_own_buffers_of_mabn(tmp_path):
 
 @pytest.mark.parametrize("words", [["trainer=ddp", "trainer.devices=8", "trainer.num_nodes=2"], ["trainer=cpu"]])
 def test_a_dry_run_says_what_each_rank_would_do_and_starts_nothing(words, tmp_path):
-    process = started(["model=scnet", *words, "dry_run=true", "norm=sync_batch"], tmp_path)
-    output = process.communicate(timeout=60)[0]
-    assert process.returncode == 0
+    done = forked.run(TRAIN, "model=scnet", *words, "dry_run=true", "norm=sync_batch", f"paths.runs_dir={tmp_path}")
+    assert done.returncode == 0
+    output = done.stdout
     ranks = 16 if "trainer=ddp" in words else 1
     assert f"samples a step: {64 * ranks:,} (64 on each of {ranks} rank" in output
     assert sum("seed 0, rank" in line for line in output.splitlines()) == ranks
