@@ -83,8 +83,11 @@ def losses(runs: Path) -> list[float]:
         return [float(row["train/loss"]) for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize(("norm", "more"), [("sync_batch", []), ("paper", ["trainer.sync_batchnorm=true"]),
-                                            ("switchable", ["trainer.sync_batchnorm=true"])])  # fmt: skip
+@pytest.mark.parametrize(("norm", "more"), [
+    ("sync_batch", []),
+    pytest.param("paper", ["trainer.sync_batchnorm=true"], marks=pytest.mark.full),
+    pytest.param("switchable", ["trainer.sync_batchnorm=true"], marks=pytest.mark.full),
+])  # fmt: skip
 def test_two_ranks_with_32_follow_one_with_64(norm, more, tmp_path):
     """Same images in the same order, float64, 50 steps: the loss curves agree to 1e-8."""
     words = ["model=scnet", "model.depth=11", "model.width=4", "data.image_size=12", "data.limit_train=1600",
@@ -102,6 +105,7 @@ def test_two_ranks_with_32_follow_one_with_64(norm, more, tmp_path):
     assert alone[-1] < alone[0]  # it does learn
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_rank_that_dies_ends_all_with_a_line_that_names_it(victim, tmp_path):
     words = [word for word in WORDS if not word.startswith("trainer.max_epochs")]
@@ -127,6 +131,7 @@ def test_a_rank_that_dies_ends_all_with_a_line_that_names_it(victim, tmp_path):
         assert (entry.status, entry.failure.kind) == ("failed", "RankLost")
 
 
+@pytest.mark.full
 def test_a_rank_that_dies_before_it_has_met_the_others_is_named_too(tmp_path):
     main = started([*WORDS, "logger=none"], tmp_path)
     child = None
@@ -157,8 +162,10 @@ time.sleep(60)  # as in a collective that does not return
 """
 
 
-def test_a_rank_that_hangs_is_ended_by_its_watch():
-    done = subprocess.run([sys.executable, "-c", HANGING], capture_output=True, text=True, timeout=50, check=False)
+def test_a_rank_that_hangs_is_ended_by_its_watch(tmp_path):
+    script = tmp_path / "hanging.py"
+    script.write_text(HANGING)
+    done = forked.run(script, timeout=50)
     assert done.returncode == 1
     assert "error: rank 1 (process " in done.stderr
     assert "told: rank 1" in done.stdout
@@ -280,6 +287,7 @@ def test_slurm_jobs_compose():
     assert (launcher.nodes, launcher.tasks_per_node, launcher.gpus_per_node) == (2, 8, 8)
 
 
+@pytest.mark.full
 def test_submitit_runs_a_job_of_its_own_and_a_failure_is_the_jobs(tmp_path):
     small = [word for word in WORDS if word != "trainer=ddp_cpu"]
     words = ["-m", *small, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=5", "seed=0,1", "logger=none",
