@@ -350,3 +350,12 @@ def test_small_commands_take_the_run_first_and_folders_either_way():
     ]  # fmt: skip
     assert as_overrides(["run=a", "paths.data_dir=d"]) == ["run=a", "paths.data_dir=d"]
     assert as_overrides(["--help"]) == ["--help"]
+
+
+def test_jobs_of_slurm_where_there_is_none(train, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    done = train("-m", "hydra/launcher=submitit_slurm", "model=scnet", "seed=0,1")
+    assert done.code == 2
+    assert done.err.startswith("error: hydra/launcher=submitit_slurm: there is no srun here")
+    shown = train("-m", "hydra/launcher=submitit_slurm", "hydra.launcher.nodes=2", "model=scnet", "dry_run=true")
+    assert (shown.code, shown.config.dry_run) == (0, True)  # nothing is started, so no Slurm is needed

@@ -4,6 +4,7 @@ import argparse
 import functools
 import os
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -78,7 +79,7 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
     if arguments.multirun and not arguments.config_dir:
         _check_all(config_name, overrides)
         sys.argv[1:] = [word for word in sys.argv[1:] if word not in overrides]
-        sys.argv += messages.within_swept_groups(overrides)
+        sys.argv += messages.within_swept_groups(_launched(overrides))
 
     failures: list[Exception] = []
 
@@ -186,6 +187,23 @@ def _meant(word: str) -> str:
     name = word.lstrip("-").split("=")[0].replace("-", "_")
     near = messages.nearest(name, [*Config.model_fields, *keys])
     return near.replace("?", "=...?")
+
+
+def _launched(overrides: list[str]) -> list[str]:
+    """The overrides, without a cluster's launcher where nothing is to be started.
+
+    Raises:
+        UserError: jobs of Slurm are asked for where there is none.
+    """
+    if "dry_run=true" in (word.lower() for word in overrides):
+        return [word for word in overrides if not word.lstrip("+").startswith(("hydra/launcher", "hydra.launcher"))]
+    slurm = next((word for word in overrides if word.lstrip("+") == "hydra/launcher=submitit_slurm"), None)
+    if slurm and shutil.which("srun") is None:
+        raise UserError(
+            f"{slurm}: there is no srun here, so this is no machine of a Slurm cluster; start it on one, or take "
+            "hydra/launcher=submitit_local for jobs on this machine"
+        )
+    return overrides
 
 
 def _check_all(config_name: str, overrides: Sequence[str]) -> None:
