@@ -20,7 +20,7 @@ class RunError(UserError):
 
 
 class Interrupted(BaseException):
-    """A run was told to stop by a signal; its exact state is saved. Not an error, so nothing may swallow it."""
+    """A run was stopped by a signal; its exact state is saved. Not an error, so nothing may swallow it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")

@@ -89,7 +89,7 @@ def set_threads(number: int) -> None:
 
 
 def _set_threads(choice: Trainer) -> None:
-    """As told; else torch's own choice, which several ranks on one machine share."""
+    """As configured; else torch's own choice, which several ranks on one machine share."""
     if choice.threads:
         set_threads(choice.threads)
     elif choice.devices > 1 and "OMP_NUM_THREADS" not in os.environ:
@@ -97,7 +97,7 @@ def _set_threads(choice: Trainer) -> None:
 
 
 def use_channels_last(choice: Trainer) -> bool:
-    """As told, else where it is faster: convolutions on tensor cores, and on a CPU (benchmarks/channels_last.py)."""
+    """As configured, else where it is faster: on tensor cores, and on a CPU (benchmarks/channels_last.py)."""
     if choice.channels_last is not None:
         return choice.channels_last
     on_gpu = choice.accelerator != "cpu" and torch.cuda.is_available()

@@ -123,7 +123,7 @@ class Stages:
             (self.session.checkpoints / checkpoints.BEST).unlink(missing_ok=True)
 
     def _fresh_loop(self, stage: Training) -> None:
-        """Lightning's trainer begins anew: its loops count epochs and steps from zero, to ``trainer.max_steps``."""
+        """Lightning's trainer starts afresh: its loops count epochs and steps from zero, to ``trainer.max_steps``."""
         choice = self.config.trainer
         self.trainer.fit_loop = _FitLoop(self.trainer, min_epochs=0, max_epochs=stage.epochs or choice.max_epochs)
         self.trainer.fit_loop.epoch_loop = _TrainingEpochLoop(self.trainer, max_steps=choice.max_steps or -1)

@@ -22,7 +22,7 @@ class Wandb:
         folder: the run folder; W&B writes below ``wandb/`` in it.
         run_id: the Paperzoo id, so that a resumed run goes on under the same name.
         config: the resolved configuration.
-        tell: is told, in one line, what the user should know of it.
+        tell: prints a line for the user.
         mode: ``offline`` needs no account; ``online`` needs ``wandb login``; ``auto`` is ``WANDB_MODE`` if that is
             set, else ``online`` where a W&B agent started the run and ``offline`` elsewhere.
     """

@@ -34,7 +34,7 @@ def train(config: Config) -> Record | None:
     Raises:
         UserError: a mistake in the configuration or the data.
         RunError: the run failed on its way; its record says why.
-        Interrupted: it was told to stop; its exact state is saved.
+        Interrupted: it was stopped by a signal; its exact state is saved.
     """
     with interruptible():
         return _train(config)

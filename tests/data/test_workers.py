@@ -9,7 +9,7 @@ import psutil
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from paperzoo.data.workers import deaf, tie
+from paperzoo.data.workers import signals_blocked, tie
 
 
 class Numbers(Dataset[int]):
@@ -25,7 +25,7 @@ class Numbers(Dataset[int]):
 
 def started():
     """Two workers, as ``DecodingLoader`` starts them."""
-    with deaf():
+    with signals_blocked():
         return iter(DataLoader(Numbers(), batch_size=4, num_workers=2, worker_init_fn=tie, persistent_workers=True))
 
 

@@ -139,7 +139,7 @@ def _trainer(config: Config) -> None:
 
 
 def most_threads() -> int:
-    """The most threads that a process may be told to use on this machine."""
+    """The most threads that a process may use on this machine."""
     return 4 * (os.cpu_count() or 1)
 
 

@@ -104,7 +104,7 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
         raise UserError(f"{error.filename}: {error.strerror}; {advice}") from error
     except Exception as error:
         raise messages.translate(error, config_name, overrides) from error
-    for failure in failures[1:]:  # of a multirun: each is told, the others have run
+    for failure in failures[1:]:  # of a multirun: each is printed, the others have run
         print(f"error: {' '.join(str(failure).splitlines())}", file=sys.stderr)
     if failures:
         raise failures[0]

@@ -1,4 +1,4 @@
-"""Data workers end with the process that they work for, and with nothing else.
+"""Data workers end with the process that started them, and with nothing else.
 
 A terminal's Ctrl-C, ``kill -- -<group>`` and a cluster that stops a job send their signal to every process. The
 training process then saves its state, for which it needs its workers; they end when it tells them to, or when it dies.
@@ -18,8 +18,8 @@ PR_SET_PDEATHSIG = 1
 
 
 @contextmanager
-def deaf() -> Iterator[None]:
-    """What is started herein does not hear ``SIGNALS``; this process hears them at the end."""
+def signals_blocked() -> Iterator[None]:
+    """Block ``SIGNALS`` for processes started in this context; this process gets them when it ends."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -28,7 +28,7 @@ def deaf() -> Iterator[None]:
 
 
 def tie(_worker: int) -> None:
-    """Tie this worker, which was started ``deaf``, to the process that started it; DataLoader's ``worker_init_fn``."""
+    """End this worker, started within ``signals_blocked``, with its parent; DataLoader's ``worker_init_fn``."""
     parent = multiprocessing.parent_process()
     if parent is None or not sys.platform.startswith("linux"):
         return  # torch's worker looks for its parent every five seconds

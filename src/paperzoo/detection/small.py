@@ -16,7 +16,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-FEWER = {"max_detections": 30}  # given to ``detect`` unless told otherwise: there are few objects on such images
+FEWER = {"max_detections": 30}  # given to ``detect`` by default: there are few objects on such images
 
 
 def small(options: Mapping[str, Any], **own: Any) -> dict[str, Any]:

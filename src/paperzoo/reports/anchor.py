@@ -77,10 +77,10 @@ def _compare(entry: Record, checkout: Path, data_dir: str) -> int:
     Raises:
         UserError: one differs.
     """
-    runs = [_short_run(source, entry, data_dir) for source in (checkout / "src", SOURCE)]
-    if difference := compare.first_difference(*runs):
+    then, now = (_short_run(source, entry, data_dir) for source in (checkout / "src", SOURCE))
+    if difference := compare.first_difference(then, now):
         raise UserError(f"{' '.join(entry.command)}: {checkout} and this code differ: {difference}")
-    return sum(1 for _ in compare.metrics(runs[0]))
+    return sum(1 for _ in compare.metrics(then))
 
 
 def _short_run(source: Path, entry: Record, data_dir: str) -> Record:
@@ -99,7 +99,7 @@ def _short_run(source: Path, entry: Record, data_dir: str) -> Record:
 
 def _anchored(entry: Record, shown: str, data_dir: str) -> Record:
     """The record as this code would name it."""
-    config = as_recorded(entry, Paths(data_dir=data_dir))
+    config = as_recorded(entry, Paths(runs_dir="runs", data_dir=data_dir))
     code = code_of(config)
     key = identity(config, ranks=entry.ranks, data_fingerprint=_fingerprint(config, entry), code=code_version(code))
     provenance = entry.provenance

@@ -25,7 +25,7 @@ from paperzoo.runs.signals import NOTED, SIGNALS, may_listen
 
 
 class Interval:
-    """When a state is due, and whether the run was told to stop."""
+    """When a state is due, and whether a signal asked the run to stop."""
 
     def __init__(self, every_steps: int | None, every_seconds: float | None) -> None:
         self.every_steps, self.every_seconds = every_steps, every_seconds
@@ -40,7 +40,7 @@ class Interval:
         return self.every_seconds is not None and time.monotonic() - self.last_time >= self.every_seconds
 
     def saved(self) -> None:
-        """Begin to wait anew."""
+        """Restart the interval."""
         self.last_time = time.monotonic()
 
     def install(self) -> None:
@@ -94,7 +94,7 @@ class ExactState(Checkpoint):
         self.interval.install()
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save if it is time, and stop if told to. The end of an epoch is left to ``on_train_epoch_end``."""
+        """Save if it is time, and stop if a signal asked for it; ``on_train_epoch_end`` has the end of an epoch."""
         if trainer.global_step == trainer.max_steps:
             trainer.should_stop = True  # or Lightning would end without validating these weights
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
@@ -117,7 +117,7 @@ class ExactState(Checkpoint):
             raise Interrupted(self.interval.received)
 
     def _act(self, trainer: L.Trainer, pl_module: Any, *, due: bool) -> None:
-        """Save or stop if any rank is due or was told: all ranks do the same."""
+        """Save or stop if any rank is due or got a signal: all ranks do the same."""
         stop, save = max_over_ranks([int(self.interval.received), int(due)], pl_module.device)
         if stop or save:
             pl_module.running.check(sound=_is_finite(pl_module))  # else the state before this one is kept

@@ -22,7 +22,7 @@ class History(L.Callback):
 
     Args:
         display: shows the rows.
-        on_row: is told each row and its step (W&B), if there is one.
+        on_row: is called with each row and its step (W&B), if there is one.
     """
 
     def __init__(self, display: Display, on_row: Callable[[Row, int], None] | None) -> None:
@@ -87,7 +87,7 @@ class History(L.Callback):
         self.mark = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Begin to count anew."""
+        """Reset the counters."""
         pl_module.running.start_epoch()
         self.seconds, self.units = 0.0, 0
         self.mark = time.perf_counter()

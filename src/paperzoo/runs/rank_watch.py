@@ -27,7 +27,7 @@ class RankWatch(L.Callback):
     """A thread that looks after the other ranks: those on this machine from their start, all from when they have met.
 
     Args:
-        on_loss: is told the line if this rank hangs, before the process ends.
+        on_loss: is called with the line if this rank hangs, before the process ends.
     """
 
     def __init__(self, on_loss: Callable[[str], None]) -> None:

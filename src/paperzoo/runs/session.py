@@ -25,7 +25,7 @@ from paperzoo.runs.record import Cost, DataRecord, Failure, Measure, Parent, Rec
 from paperzoo.runs.signals import undisturbed
 
 INHERITED = "PAPERZOO_RUN"  # environment variable by which the ranks that Lightning starts learn of the folder
-TOLD = "PAPERZOO_TELL"  # environment variable: a file in which whoever started this process looks for the run's folder
+FOLDER_FILE = "PAPERZOO_TELL"  # environment variable: a file for the run's folder, which the starter reads
 HEARTBEAT = 30  # seconds
 LOCK = ".lock"
 SKIPPED = "skipped.txt"  # which samples were left out
@@ -227,8 +227,8 @@ def finished_before(config: Config, data: RunData, ranks: int) -> Record | None:
 
 
 def _tell(folder: Path) -> None:
-    if os.environ.get(TOLD):
-        write_atomically(Path(os.environ[TOLD]), str(folder).encode())
+    if os.environ.get(FOLDER_FILE):
+        write_atomically(Path(os.environ[FOLDER_FILE]), str(folder).encode())
 
 
 def _first_record(

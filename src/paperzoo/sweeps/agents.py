@@ -24,7 +24,7 @@ LOOK = 0.5  # seconds between two looks at a run
 BEAT = 15.0  # seconds between two signs of life
 GRACE = 30.0  # seconds for a run to save its state after SIGTERM, as W&B's agent gives
 EXTRA = ["resume=auto", "repeat=false"]  # go on with what was interrupted, leave what has finished
-TOLD = "PAPERZOO_TELL"
+FOLDER_FILE = "PAPERZOO_TELL"
 
 
 @dataclass
@@ -139,10 +139,10 @@ class Agents:
         return environment
 
     def _start(self, claim: Claim) -> Started:
-        told = self._file(claim, ".run")
-        self._wait_for_orphan(claim, told)
-        told.unlink(missing_ok=True)  # a former run may have been another one, of other code say
-        environment = self._environment() | {TOLD: str(told)}
+        run_file = self._file(claim, ".run")
+        self._wait_for_orphan(claim, run_file)
+        run_file.unlink(missing_ok=True)  # a former run may have been another one, of other code say
+        environment = self._environment() | {FOLDER_FILE: str(run_file)}
         line = command(self.plan.sweep, claim.cell, interpreter=sys.executable, extra=EXTRA)
         python = [word for word in line if word != "/usr/bin/env"]
         if self.warm and python[:2] == [sys.executable, self.plan.sweep.program]:
@@ -159,13 +159,13 @@ class Agents:
                 start_new_session=True,  # a Ctrl-C is for us, and we tell them
             )
 
-    def _wait_for_orphan(self, claim: Claim, told: Path) -> None:
+    def _wait_for_orphan(self, claim: Claim, run_file: Path) -> None:
         """A dead agent's run may still be saving its state; SIGTERM asks it to, if it does not know yet.
 
         On another host nothing can be asked: until the run has been silent for long, it is taken to be alive.
         """
         asked = beat = time.monotonic()
-        while (segment := _alive(told)) and not self.stopping.is_set():
+        while (segment := _alive(run_file)) and not self.stopping.is_set():
             if record.is_here(segment):
                 _signal(segment.pid, signal.SIGTERM if time.monotonic() - asked < GRACE else signal.SIGKILL)
             self.stopping.wait(LOOK)
@@ -180,10 +180,10 @@ class Agents:
 
     def _watch(self, claim: Claim, process: Started) -> tuple[int, bool, Record | None]:
         """Wait for a run. Returns its exit code, whether it was stopped early, and its record."""
-        told, beat, pruned, asked = self._file(claim, ".run"), time.monotonic(), False, None
+        run_file, beat, pruned, asked = self._file(claim, ".run"), time.monotonic(), False, None
         while process.poll() is None:
             self.stopping.wait(LOOK) if asked is None else time.sleep(LOOK)
-            entry = _record(told)
+            entry = _record(run_file)
             if entry and not pruned and self._is_hopeless(claim, entry):
                 pruned = True
             if asked is None and (pruned or self.stopping.is_set()):
@@ -192,7 +192,7 @@ class Agents:
             if asked and time.monotonic() - asked > GRACE:
                 process.kill()
             beat = self._beat(claim, beat)
-        return process.returncode or 0, pruned, _record(told)
+        return process.returncode or 0, pruned, _record(run_file)
 
     def _is_hopeless(self, claim: Claim, entry: Record) -> bool:
         """Tell Optuna of new epochs; whether it would stop the run."""
@@ -233,17 +233,17 @@ def _value(sweep: Sweep, entry: Record) -> float | None:
     return entry.metrics.get(sweep.metric.name)
 
 
-def _record(told: Path) -> Record | None:
+def _record(run_file: Path) -> Record | None:
     """The record of the run that a file names, if it can be read by now."""
     try:
-        return record.read(Path(told.read_text()))
+        return record.read(Path(run_file.read_text()))
     except (OSError, UserError):
         return None
 
 
-def _alive(told: Path) -> Segment | None:
+def _alive(run_file: Path) -> Segment | None:
     """The process of the run that a file names, if it lives."""
-    entry = _record(told)
+    entry = _record(run_file)
     if entry is None or entry.observed_status() != "running":
         return None
     return entry.segments[-1]

@@ -49,7 +49,7 @@ def make_module(config: Config, data: RunData, weights: dict[str, Any] | None = 
 
 
 def load_weights(module: Task, content: dict[str, Any], paper: str) -> None:
-    """Load a run's weights, or published ones, into a module's network; a classifier of other classes is made anew.
+    """Load a run's weights, or published ones, into a module's network; a classifier of other classes is replaced.
 
     Raises:
         UserError: the weights do not fit the network.

@@ -35,7 +35,7 @@ class Running:
         self.start_epoch()
 
     def start_epoch(self) -> None:
-        """Begin to average anew."""
+        """Reset the averages."""
         self.totals = [0.0] * (2 + len(self.sums(self.hits.tolist())))  # units, loss * units, sums...
         self.part_totals: dict[str, float] = {}
 

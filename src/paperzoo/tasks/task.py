@@ -77,7 +77,7 @@ class Task(L.LightningModule):
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network.to(memory_format=self.memory_format)
         chosen = Loss.model_validate(loss)
-        self.loss = build(chosen) if chosen.target else None
+        self.loss: Any = build(chosen) if chosen.target else None
         self.mean_losses = MeanMetric(nan_strategy="disable")  # else NaNs would be left out of the mean
         self.results: dict[str, dict[str, float]] = {}  # of the last pass over each split
         self.running: Any = None  # the training metrics (Running), while it trains
@@ -108,7 +108,7 @@ class Task(L.LightningModule):
 
     @abstractmethod
     def compute(self, split: str) -> dict[str, float]:
-        """The metrics of a split, over all ranks, and begin anew. ``loss`` is the mean of ``self.mean_losses``."""
+        """The metrics of a split, over all ranks, and reset them. ``loss`` is the mean of ``self.mean_losses``."""
 
     def example_inputs(self, data: Any) -> tuple[Any, ...] | None:
         """What the network is called with to count its cost on one sample; None: it is not counted."""

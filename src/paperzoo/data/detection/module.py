@@ -18,7 +18,7 @@ from paperzoo.data.images.decoding import CorruptImage
 from paperzoo.data.images.loaders import Key, Keyed, Loader, again_words, refusal
 from paperzoo.data.interface import Batch, RunData, sequence_of
 from paperzoo.data.order import Order
-from paperzoo.data.workers import deaf, tie
+from paperzoo.data.workers import signals_blocked, tie
 from paperzoo.detection.masks import encode_rle
 from paperzoo.errors import RunError, UserError
 from paperzoo.randomness import generator
@@ -45,7 +45,7 @@ class DetectionData(RunData):
         """Read the annotations and split. A second call does nothing.
 
         Raises:
-            UserError: data is missing, malformed, or too little to be split as told.
+            UserError: data is missing, malformed, or too little to be split as configured.
         """
         if self.parts:
             return
@@ -302,7 +302,7 @@ class DetectionLoader(Loader):
         Raises:
             RunError: an image cannot be read.
         """
-        with deaf():
+        with signals_blocked():
             iterator = iter(self.loader)
         for items in iterator:
             wrong = next((item for item in items if isinstance(item, str)), None)

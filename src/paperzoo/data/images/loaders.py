@@ -17,7 +17,7 @@ from paperzoo.data.images.augment import draws
 from paperzoo.data.images.decoding import CorruptImage, Raw, channels, open_image, to_pixels
 from paperzoo.data.images.stored import Split, Stream
 from paperzoo.data.order import Order
-from paperzoo.data.workers import deaf, tie
+from paperzoo.data.workers import signals_blocked, tie
 from paperzoo.errors import RunError
 from paperzoo.randomness import seed_of
 
@@ -195,7 +195,7 @@ class DecodingLoader(Loader):
 
     def batches(self) -> Iterator[Loaded]:
         """See ``Loader``."""
-        with deaf():
+        with signals_blocked():
             iterator = iter(self.loader)
         for batch in iterator:
             if isinstance(batch, str):
@@ -221,7 +221,7 @@ class StreamLoader(Loader):
         order: of places, not permuted.
         decode: pixels of (image, where, epoch, row), or None for one that is skipped.
         name: of the data, for messages.
-        skipped: is told the rows that were skipped.
+        skipped: collects the rows that were skipped.
     """
 
     def __init__(

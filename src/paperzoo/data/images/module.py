@@ -70,7 +70,7 @@ class ImageData(RunData):
         """Load, split, decode. A second call does nothing.
 
         Raises:
-            UserError: data is missing, corrupt or cannot be split as told; the line names where.
+            UserError: data is missing, corrupt or cannot be split as configured; the line names where.
         """
         if self.parts:
             return
@@ -334,7 +334,7 @@ class ImageData(RunData):
             raise UserError(refusal(where, error)) from None
 
     def _fits(self) -> bool:
-        """Whether to decode all of it into memory: as told, else if it takes a small part of what is free."""
+        """Whether to decode all of it into memory: as configured, else if it takes a small part of what is free."""
         if self.source.stream:
             return False
         if self.config.in_memory is not None:
@@ -454,7 +454,7 @@ class ImageData(RunData):
             )
 
     def _moments(self) -> tuple[list[float], list[float]]:
-        """Mean and standard deviation per channel: as told, or measured on the training pixels."""
+        """Mean and standard deviation per channel: as configured, or measured on the training pixels."""
         if self.config.mean is not None and self.config.std is not None:
             return self._per_channel("mean", self.config.mean), self._per_channel("std", self.config.std)
         images = self.parts["train"].images

@@ -15,7 +15,7 @@ SHUFFLED = "paperzoo.data.samplers.shuffled"
 
 
 class Augment(Node):
-    """Random changes of a training image, drawn anew for every image in every epoch."""
+    """Random changes of a training image, drawn again for every image in every epoch."""
 
     crop_padding: Count = 0  # pad by so many pixels, then crop at a random place
     flip: Fraction = 0.0  # probability of a horizontal flip
@@ -87,7 +87,7 @@ class HuggingFaceOptions(ImageOptions):
 
     @property
     def is_stream(self) -> bool:
-        """As told."""
+        """As configured."""
         return self.streaming
 
     def check(self, config: Any) -> None:

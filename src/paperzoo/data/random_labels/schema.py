@@ -27,7 +27,7 @@ def _with_labels(base: type[ImageOptions]) -> type[ImageOptions]:
         base.check(self, config)
 
     parent = type(base.__name__, (base,), {"check": check, "__module__": __name__})
-    # the share of the training images whose label is drawn anew, and the seed of the draw: part of the fingerprint
+    # the share of the training images whose label is drawn again, and the seed of the draw: part of the fingerprint
     fields: Any = {"random_labels": (Fraction, ...), "label_seed": (Count, 0)}
     return create_model(base.__name__, __base__=parent, **fields)
 

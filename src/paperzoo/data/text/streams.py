@@ -29,7 +29,7 @@ def streams(size: int, labels: Tensor | None, seed: int, epoch: int, batch_size:
     """As many contiguous streams as a global batch has rows: each batch goes on where the last one ended.
 
     The chunks left over, fewer than a batch, lie before the first stream and after the last; how many lie before is
-    drawn anew for each epoch. A sampler as in ``data/samplers.py``.
+    drawn again for each epoch. A sampler as in ``data/samplers.py``.
     """
     rows = batch_size * ranks
     steps = size // rows

@@ -4,8 +4,8 @@ He, Zhang, Zhang, Zhang, Xie, Li: Bag of Tricks for Image Classification with Co
 2019, Sec. 3.1 and 5.1; restarts: Loshchilov, Hutter: SGDR, ICLR 2017, Eq. 5.
 
 Steps are integers from 0. Warm-up is from 0 at step 0 to the base at step ``warmup_steps``, which is the first step
-of the decay: there is neither a jump nor a step twice at the base. (timm's cosine counts its decay from step 0 unless
-told otherwise, so that its rate is below the base when warm-up ends.)
+of the decay: there is neither a jump nor a step twice at the base. (timm's cosine counts its decay from step 0 by
+default, so that its rate is below the base when warm-up ends.)
 """
 
 import math

@@ -16,7 +16,7 @@ from paperzoo.errors import UserError
 from paperzoo.norms.layers import Normalisation
 from paperzoo.norms.sync import is_recomputed, wide_enough
 
-REAL_B = 32  # the batch size that is simulated unless told otherwise
+REAL_B = 32  # the batch size that is simulated by default
 RENORM_AFTER, RENORM_LIMIT = 1000, 5.0  # iterations without renormalisation; r stays in [1/5, 5]
 
 

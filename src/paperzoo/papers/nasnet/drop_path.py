@@ -24,7 +24,7 @@ class ScheduledDropPath(nn.Module):
     def __init__(self, keep: float = 1.0) -> None:
         super().__init__()
         self.keep = _probability(keep)
-        # A tensor, so that a compiled network is not compiled anew at every step; in no state dict.
+        # A tensor, so that a compiled network is not compiled again at every step; in no state dict.
         self.register_buffer("progress", torch.ones(()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:

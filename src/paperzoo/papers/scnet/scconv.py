@@ -205,7 +205,7 @@ class SCBottleneck(nn.Module):
         self.downsample = downsample or nn.Identity()
 
     def zero_init_last(self) -> None:
-        """Start the residual branch at zero; timm's ResNet asks for it unless told otherwise."""
+        """Start the residual branch at zero; timm's ResNet asks for it by default."""
         if isinstance(gain := getattr(self.bn3, "weight", None), Tensor):
             nn.init.zeros_(gain)
 

@@ -33,7 +33,7 @@ class NormRatios(L.Callback):
         self.rows: list[Row] = []
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Add the epoch's rows and write the file anew."""
+        """Add the epoch's rows and write the file again."""
         for name, layer in layers_with_ratios(pl_module.network).items():
             shares = {
                 f"{what}/{kind}": pair[place]

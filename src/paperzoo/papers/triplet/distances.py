@@ -19,7 +19,7 @@ def squared_for_mining(x: Tensor) -> Tensor:
     """(B, D) -> (B, B) squared distances without gradient, by one matrix product in float64.
 
     Centred first, so that little cancels. Good for saying which of two is nearer; the distances of the pairs that are
-    chosen are taken anew by ``paired``. Memory: two matrices of B * B * 8 bytes, 256 MiB at B = 4096.
+    chosen are computed again by ``paired``. Memory: two matrices of B * B * 8 bytes, 256 MiB at B = 4096.
     """
     x = x.double()
     x = x - x.mean(0)
