@@ -28,7 +28,7 @@ class Key(NamedTuple):
     """One visit of a sample: what its random changes depend on, beside the seed."""
 
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]  # not the method of tuples
     visit: int = 0  # how often the epoch has visited it before
 
 
