@@ -3,7 +3,9 @@
 Kills at random places are in ``soak.py``.
 """
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -195,3 +197,19 @@ def test_trains_in_a_thread_where_no_signals_are_heard(tmp_path):
     words = [*WORDS, "trainer.max_epochs=1", f"paths.runs_dir={tmp_path}"]
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(train, compose("train", words)).result().status == "finished"
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_a_folder_without_a_record_is_taken_over_unless_a_process_holds_it(held, tmp_path):
+    """A process was killed between making its folder and writing its first record, or is about to write it."""
+    words = [*WORDS, "trainer.max_epochs=1", f"paths.runs_dir={tmp_path}"]
+    first = train(compose("train", words))
+    folder = only(tmp_path)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with (folder / session.LOCK).open("a") as file:
+        if held:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        got = train(compose("train", [*words, "resume=auto"]))
+    assert got.id == f"{first.identity}-{2 if held else 1}"
+    assert compare.first_difference(first, got) is None

@@ -296,8 +296,8 @@ def _resumed(runs_dir: Path, config: Config, key: str) -> Place | None:
 def _can_go_on(folder: Path) -> bool:
     try:
         return record.read(folder).observed_status() in ("interrupted", "failed")
-    except UserError:  # killed before its first record was written, or damaged: its state is what counts
-        return checkpoints.newest_state(folder) is not None and not (folder / record.FILE).exists()
+    except UserError:  # damaged, or killed before its first record was written
+        return not (folder / record.FILE).exists() and not _is_locked(folder)
 
 
 def _lock(folder: Path) -> int:
@@ -313,6 +313,16 @@ def _lock(folder: Path) -> int:
                 os.close(descriptor)
                 raise UserError(f"{folder}: another process is working on this run") from None
             time.sleep(0.1)
+
+
+def _is_locked(folder: Path) -> bool:
+    """Whether a process holds it, such as one that has made it and not yet written its record."""
+    try:
+        with (folder / LOCK).open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def peak_memory() -> int:
