@@ -1,11 +1,14 @@
-"""Evaluate a run again: python src/evaluate.py <id> [weights=best] [split=val]."""
+"""Evaluate a run again: python src/evaluate.py <id> [weights=best] [split=val].
+
+Published weights: python src/evaluate.py model=scnet model.network=scnet50 model.checkpoint=<file> data=imagenet
+"""
 
 import sys
 from pathlib import Path
 
 from paperzoo.config import program
 from paperzoo.config.program import as_overrides
-from paperzoo.config.schema import Evaluation
+from paperzoo.config.schema import Config, Evaluation
 from paperzoo.runs import folders
 
 
@@ -18,6 +21,14 @@ def main(choice: Evaluation) -> None:
     evaluate(choice)
 
 
+@program("train")
+def published(config: Config) -> None:
+    """Evaluate published weights, configured as a training run that trains nothing."""
+    from paperzoo.inference.published import evaluate
+
+    evaluate(config)
+
+
 if __name__ == "__main__":
     sys.argv[1:] = as_overrides(sys.argv[1:])
-    main()
+    (published if any(word.startswith("model=") for word in sys.argv[1:]) else main)()

@@ -92,7 +92,7 @@ def predictions(images: Any, truth: Any, predicted: Any, classes: Sequence[str],
     """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     unlabelled = truth == ignored
-    colours = _palette(len(classes))
+    colours = palette(len(classes))
     true = np.where(unlabelled[..., None], UNLABELLED, colours[np.where(unlabelled, 0, truth)])
     count = len(images)
     figure = Figure(figsize=(1.7 * count + 1.6, 5.6), layout="constrained")
@@ -110,6 +110,26 @@ def predictions(images: Any, truth: Any, predicted: Any, classes: Sequence[str],
     return figure
 
 
+def map_of(image: Any, predicted: Any, classes: Sequence[str]) -> Figure:
+    """An image and the map that a network gives it, with a legend of its classes.
+
+    Args:
+        image: (H, W, C) uint8.
+        predicted: (H, W) class indices.
+        classes: K names.
+    """
+    predicted, colours = np.asarray(predicted), palette(len(classes))
+    figure = Figure(figsize=(9.6, 4), layout="constrained")
+    for axes, shown in zip(figure.subplots(1, 2), (np.squeeze(image), colours[predicted]), strict=True):
+        axes.imshow(shown, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+    counts = np.bincount(predicted.ravel(), minlength=len(classes))
+    seen = [int(k) for k in np.argsort(-counts, kind="stable") if counts[k]][:LEGEND]
+    handles = [Patch(color=colours[k], label=classes[k]) for k in seen]
+    figure.legend(handles=handles, loc="outside right center", frameon=False, fontsize=8)
+    return figure
+
+
 def save(figure: Figure, title: str, path: Path) -> None:
     """Write a figure with its title as a PNG."""
     figure.suptitle(title)
@@ -117,7 +137,7 @@ def save(figure: Figure, title: str, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def _palette(count: int) -> np.ndarray:
+def palette(count: int) -> np.ndarray:
     """(count, 3) colours: hues by the golden section in three kinds of brightness, so that neighbours differ."""
     hues = [colormaps["hsv"]((0.58 + 0.618034 * k) % 1)[:3] for k in range(count)]
     return np.array(hues) * np.array([(1.0, 0.7, 0.45)[k % 3] for k in range(count)])[:, None]

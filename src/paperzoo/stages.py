@@ -8,7 +8,7 @@ from pytorch_lightning.loops.fit_loop import _FitLoop
 from pytorch_lightning.loops.training_epoch_loop import _TrainingEpochLoop
 
 from paperzoo import random_state
-from paperzoo.config import build
+from paperzoo.config import build, dump
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData
 from paperzoo.distributed import gather, max_over_ranks
@@ -18,6 +18,7 @@ from paperzoo.procedures.stage import Loop, Procedure, Stage, Training
 from paperzoo.runs import checkpoints
 from paperzoo.runs.exact_state import Best, ExactState, Interval
 from paperzoo.runs.history import History
+from paperzoo.runs.identity import without_places
 from paperzoo.runs.record import StageRecord
 from paperzoo.runs.session import Keeper, Session
 from paperzoo.tasks.task import Task
@@ -179,6 +180,7 @@ class Stages:
             "pytorch-lightning_version": L.__version__,
             "state_dict": self.module.state_dict(),
             L.LightningModule.CHECKPOINT_HYPER_PARAMS_KEY: dict(self.module.hparams),
+            checkpoints.CONFIG: without_places(dump(self.config)),
         }
         self.module.on_save_checkpoint(content)
         return content

@@ -8,7 +8,7 @@ import pytorch_lightning as L
 from matplotlib.figure import Figure
 
 from paperzoo import accounting, pictures, results, summary
-from paperzoo.config import build
+from paperzoo.config import build, dump
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
@@ -18,6 +18,7 @@ from paperzoo.machine import make_trainer, set_threads
 from paperzoo.runs import checkpoints, weights
 from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
+from paperzoo.runs.identity import without_places
 from paperzoo.runs.rank_watch import RankWatch
 from paperzoo.runs.record import Cost, Failure, Measure, Record, Result
 from paperzoo.runs.session import INHERITED, Keeper, Session, Subject, begin, finished_before
@@ -41,7 +42,7 @@ def train(config: Config) -> Record | None:
 
 
 def _train(config: Config) -> Record | None:
-    trainer = make_trainer(config, checkpoints.AtomicCheckpointIO())
+    trainer = make_trainer(config, checkpoints.AtomicCheckpointIO(without_places(dump(config))))
     display = Display(silent=trainer.global_rank > 0)
     try:
         opened = _open(config, trainer)

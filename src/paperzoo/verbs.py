@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from paperzoo.errors import Interrupted, UserError
+from paperzoo.places import as_called
 
 Handler = Callable[..., int | None]
 
@@ -35,7 +36,7 @@ def run(
         code = handler(*given, **options) or 0
         sys.stdout.flush()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(as_called(f"error: {error}"), file=sys.stderr)
         code = error.exit_code
     except Interrupted as error:
         print(f"{error}: the same command goes on", file=sys.stderr)
@@ -52,14 +53,14 @@ def _parse(
     words: list[str], usage: str, positional: int, defaults: Mapping[str, str | None], more_with: str | None
 ) -> tuple[list[str], dict[str, Any]]:
     if any(word in ("-h", "--help") for word in words):
-        print(usage.strip())
+        print(as_called(usage.strip()))
         sys.exit(0)
     given: list[str] = []
     options: dict[str, Any] = dict(defaults)
     is_open = any(word.startswith(f"{more_with}=") for word in words)
     for word in words:
         key, equals, value = word.removeprefix("paths.").removeprefix("data.").partition("=")  # as train.py has them
-        if equals and (key in options or (is_open and key.isidentifier())):
+        if equals and (key in options or (is_open and all(map(str.isidentifier, key.split("."))))):
             options[key] = value
         elif equals or word.startswith("-"):
             nearest = difflib.get_close_matches(key.lstrip("-"), options, n=1)

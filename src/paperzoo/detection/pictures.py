@@ -31,6 +31,17 @@ def beside_truth(
     return figure
 
 
+def found_on(image: Any, found: dict[str, Any], classes: Sequence[str]) -> Figure:
+    """An image (H, W, 3) uint8 with what was found on it: see ``beside_truth``."""
+    height, width = np.asarray(image).shape[:2]
+    longer = max(height, width)
+    figure = Figure(figsize=(max(1.0, 8 * width / longer), max(1.0, 8 * height / longer) + 0.4), layout="constrained")
+    axes = figure.subplots()
+    _draw(axes, image, found, classes)
+    axes.set(xticks=[], yticks=[])
+    return figure
+
+
 def _draw(axes: Axes, image: Any, objects: dict[str, Any], classes: Sequence[str]) -> None:
     pixels = np.asarray(image, dtype=np.float64) / 255
     boxes, labels = np.asarray(objects["boxes"]), np.asarray(objects["labels"])

@@ -18,15 +18,24 @@ from paperzoo.errors import UserError
 from paperzoo.files import temporary_path, write_atomically
 
 BEST, LAST = "best.ckpt", "last.ckpt"  # weights that are reported
+CONFIG = "config"  # of the run, without places: data with its preprocessing, model, trainer
 STATE, PREVIOUS = "state.ckpt", "previous.ckpt"  # the exact state, the newest two
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Lightning's way to write and read checkpoints, made atomic and checked."""
+    """Lightning's way to write and read checkpoints, made atomic and checked.
+
+    Args:
+        config: plain data that every checkpoint says of its run under ``CONFIG``, so that it can be used by itself.
+    """
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        super().__init__()
+        self.config = config
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write ``checkpoint`` and its digest."""
-        save(checkpoint, Path(path))
+        save(checkpoint | ({CONFIG: self.config} if self.config else {}), Path(path))
 
     def load_checkpoint(self, path: Any, map_location: Any = "cpu", weights_only: bool | None = True) -> dict[str, Any]:
         """Read a checkpoint as plain data, whatever is asked for."""

@@ -14,6 +14,8 @@ _CFG: dict[str, Any] = {
     "num_classes": 1000,
     "input_size": (3, 224, 224),
     "pool_size": (7, 7),
+    "interpolation": "bilinear",  # the authors' evaluation: the shorter side at 256, the centre's 224
+    "crop_pct": 0.875,
     "first_conv": "conv1",
     "classifier": "fc",
 }

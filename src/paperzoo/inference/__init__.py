@@ -1,0 +1,1 @@
+"""Applying what was trained: loading networks, preparing images, predicting, exporting."""

@@ -1,0 +1,108 @@
+"""Published weights without a run: prepared as their network's timm configuration says, measured as runs are."""
+
+import numpy as np
+import pytest
+import timm
+import torch
+from drawn import folder, picture
+from PIL import Image
+from timm.data import create_transform, resolve_model_data_config
+from torchvision import transforms
+
+from paperzoo.config import compose
+from paperzoo.errors import RunError, UserError
+from paperzoo.inference import published
+from paperzoo.papers import scnet
+
+CLASSES = ("ant", "bee", "cat")
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A file of random weights in the official layout."""
+    torch.manual_seed(0)
+    network = timm.create_model("shufflenet_v2_0_5x", num_classes=len(CLASSES)).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    with torch.no_grad():
+        network.get_classifier().weight.normal_(std=1.0)
+    path = tmp_path / "weights.pth.tar"
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}, "epoch": 1}, path)
+    return path, network
+
+
+def words(path, root):
+    return ["model=shufflenet_v2", "model.network=shufflenet_v2_0_5x", f"model.checkpoint={path}", "data=image_folder",
+            f"data.root={root}", "data.image_size=224", "data.batch_size=2", "data.eval_batch_size=7", "data.test=15",
+            "data.validation=9", "trainer=cpu"]  # fmt: skip
+
+
+def test_evaluation_is_a_naive_loops(weights, tmp_path, capsys):
+    path, network = weights
+    root = folder(tmp_path / "x", CLASSES, each=12, size=(60, 50))
+    config = compose("train", words(path, root))
+    metrics = published.evaluate(config)
+    from paperzoo.training import load_data
+
+    part = load_data(config).parts["test"]
+    transform = create_transform(**resolve_model_data_config(network), is_training=False)
+    network = network.double()
+    right, losses = 0, []
+    for row, label in zip(part.rows, part.labels, strict=True):
+        image = Image.open(part.split.read(int(row)))
+        with torch.no_grad():
+            logits = network(transform(image)[None].double())[0]
+        right += int(logits.argmax()) == label
+        losses.append(float(logits.exp().sum().log() - logits[label]))
+    assert len(losses) == 15
+    assert metrics["test/top1"] == pytest.approx(right / 15, abs=1e-7)
+    assert metrics["test/loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    said = capsys.readouterr().out
+    assert "crop_pct=0.875" in said
+    assert f"{100 * right / 15:.2f} %" in said
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_timms_transform_is_torchvisions_pixel_for_pixel():
+    """The customary evaluation, which the weights were published with: 256, then the middle's 224."""
+    ours = published.timm_transform(resolve_model_data_config(scnet.scnet50()))
+    theirs = transforms.Compose([
+        transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
+        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ])  # fmt: skip
+    random = np.random.default_rng(0)
+    for number in range(50):
+        width, height = random.integers(40, 500, 2)
+        image = picture(number, size=(int(width), int(height)))
+        assert torch.equal(ours(image), theirs(image)), (width, height)
+
+
+def test_mistakes_are_one_line(weights, tmp_path):
+    path, _ = weights
+    root = folder(tmp_path / "x", CLASSES[:2], each=20)
+    with pytest.raises(UserError, match="knows 3 classes, data=image_folder has 2"):
+        published.evaluate(compose("train", words(path, root)))
+    with pytest.raises(UserError, match=r"model.checkpoint must be given"):
+        published.evaluate(compose("train", [w for w in words(path, root) if "checkpoint" not in w]))
+    with pytest.raises(UserError, match="a run's own weights go with run=12ab"):
+        published.evaluate(compose("train", [*words(path, root), "model.checkpoint=run:12ab"]))
+    with pytest.raises(UserError, match="the weights do not fit this network"):
+        published.evaluate(
+            compose("train", [*words(path, folder(tmp_path / "z", CLASSES)), "model.network=shufflenet_v2_1_0x"])
+        )
+
+
+def test_an_image_that_cannot_be_read_is_named(weights, tmp_path, monkeypatch):
+    path, _ = weights
+    root = folder(tmp_path / "y", CLASSES, each=12)
+    monkeypatch.setattr(published, "open_image", broken)
+    with pytest.raises(RunError, match=r"\.png: cut short; remove it"):
+        published.evaluate(compose("train", words(path, root)))
+
+
+def broken(raw):
+    from paperzoo.data.images.decoding import CorruptImage
+
+    raise CorruptImage("cut short")
