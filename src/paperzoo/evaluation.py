@@ -32,17 +32,13 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     config = as_recorded(
         entry,
         choice.paths,
-        trainer=_one_device(entry, choice),
+        trainer=one_device(entry, choice.accelerator),
         data={name: place for name, place in choice.data.model_dump().items() if place is not None},
         model={"checkpoint": None},  # the run's own weights are loaded, the published ones need not be there
     )
     trainer = make_trainer(config)
     data = make_data(config)
-    if data.fingerprint != entry.data.fingerprint:
-        raise UserError(
-            f"run={entry.id}: the data has changed (fingerprint {data.fingerprint[:10]}, on record "
-            f"{entry.data.fingerprint[:10]}); set paths.data_dir to the data that it was trained on"
-        )
+    demand_same(entry, data)
     module = make_module(config, data)
     weights = checkpoints.load(_checkpoint(folder, entry, choice.weights))
     stages.prepare(config, module, data, weights.get("outcomes", []))
@@ -61,11 +57,20 @@ def _training_images(data: RunData, device: torch.device) -> Iterator[Tensor]:
         yield data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0).inputs
 
 
-def _one_device(entry: Record, choice: Evaluation) -> dict[str, Any]:
+def demand_same(entry: Record, data: RunData) -> None:
+    """Raise UserError unless the data is what a run saw."""
+    if data.fingerprint != entry.data.fingerprint:
+        raise UserError(
+            f"run={entry.id}: the data has changed (fingerprint {data.fingerprint[:10]}, on record "
+            f"{entry.data.fingerprint[:10]}); set paths.data_dir to the data that it was trained on"
+        )
+
+
+def one_device(entry: Record, accelerator: str) -> dict[str, Any]:
     """A single device's trainer, without autocast: the weights are float32, or float64 if they were trained so."""
     precision = "64-true" if entry.config["trainer"]["precision"] == "64-true" else "32-true"
     one = {"devices": 1, "num_nodes": 1, "strategy": "auto", "backend": None}
-    return {"accelerator": choice.accelerator, "precision": precision, **one}
+    return {"accelerator": accelerator, "precision": precision, **one}
 
 
 def _checkpoint(folder: Path, entry: Record, weights: Literal["last", "best"]) -> Path:

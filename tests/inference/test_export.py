@@ -1,0 +1,263 @@
+"""``export.py``: files give the network's outputs, by a process without Paperzoo; a wrong file is not left."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from contract import configured, papers
+from PIL import Image
+
+import paperzoo
+from paperzoo import cards
+from paperzoo.errors import RunError, UserError
+from paperzoo.inference import elsewhere, exporting, safetensors
+from paperzoo.runs import checkpoints, folders
+from paperzoo.training import load_data, make_module
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+HAS_ONNX = all(find_spec(name) for name in ONNX)
+
+
+def test_a_program_from_the_command_line(runs, classifier, tmp_path):
+    out = tmp_path / "made" / "net.pt2"
+    command = [sys.executable, str(SRC / "export.py"), f"run={classifier.id}", "format=torch_export", f"out={out}"]
+    environment = os.environ | {"RUNS_DIR": str(runs), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    top1 = classifier.results["last"].metrics["test/top1"]
+    assert f"{100 * top1:.2f} % (the network's: {100 * top1:.2f} %)" in done.stdout
+    assert "on all 60 test images, in a fresh process" in done.stdout
+    assert f"{out.stat().st_size / 2**20:,.2f} MiB" in done.stdout
+    assert "ms for one image" in done.stdout
+    extra = {"paperzoo.json": ""}
+    program = torch.export.load(out, extra_files=extra).module()
+    network = paperzoo.load(classifier.id, runs_dir=runs)
+    for count in (1, 2, 9):
+        images = torch.randn(count, 1, 28, 28, generator=torch.Generator().manual_seed(count))
+        torch.testing.assert_close(program(images), network(images), rtol=0, atol=1e-5)
+    about = json.loads(extra["paperzoo.json"])
+    assert about["info"]["class_names"] == [str(k) for k in range(10)]
+    assert about["transform"]["mean"] == classifier.info["mean"]
+    assert (about["transform"]["size"], about["task"]) == (28, "classification")
+    assert [path.name for path in out.parent.iterdir()] == ["net.pt2"]
+
+
+@pytest.mark.full
+def test_the_file_runs_in_a_process_that_has_no_paperzoo(runs, classifier, tmp_path):
+    out = exporting.run(classifier.id, str(tmp_path / "net.pt2"), format="torch_export", runs_dir=str(runs), images=5)
+    script = (
+        "import sys; sys.modules['paperzoo'] = None\n"
+        "import torch\n"
+        f"print(torch.export.load({str(out)!r}).module()(torch.zeros(3, 1, 28, 28)).tolist())"
+    )
+    done = subprocess.run([sys.executable, "-I", "-c", script], capture_output=True, text=True, check=True)
+    expected = paperzoo.load(classifier.id, runs_dir=runs)(torch.zeros(3, 1, 28, 28))
+    np.testing.assert_allclose(np.array(json.loads(done.stdout)), expected.numpy(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "which",
+    ["classifier", pytest.param("parser", marks=pytest.mark.full), pytest.param("detector", marks=pytest.mark.full)],
+)
+def test_safetensors_hold_the_weights_bit_for_bit(which, runs, request, tmp_path, monkeypatch):
+    entry = request.getfixturevalue(which)
+    out = exporting.run(entry.id, str(tmp_path / "net.safetensors"), format="safetensors", runs_dir=str(runs), images=4)
+    about, state = safetensors.read(out)
+    content = checkpoints.load(folders.find(runs, entry.id) / "checkpoints" / "last.ckpt")
+    own = {k.removeprefix("network."): v for k, v in content["state_dict"].items() if k.startswith("network.")}
+    assert own.keys() == state.keys()
+    assert all(torch.equal(own[name], value) for name, value in state.items())
+    assert about["run"] == entry.id
+    network, expected = paperzoo.load(out), paperzoo.load(entry.id, runs_dir=runs)
+    assert (network.class_names, network.task, network.info) == (expected.class_names, expected.task, expected.info)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    assert torch.equal(network.transform(image), expected.transform(image))
+
+
+@pytest.mark.full
+def test_maps_are_exported(runs, parser, tmp_path, capsys):
+    out = exporting.run(parser.id, str(tmp_path / "net.pt2"), format="torch_export", runs_dir=str(runs), images=7)
+    images = torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    got, expected = torch.export.load(out).module()(images), paperzoo.load(parser.id, runs_dir=runs)(images)
+    assert got.shape == (3, 11, 28, 28)
+    torch.testing.assert_close(got, expected, rtol=0, atol=1e-5)
+    said = capsys.readouterr().out
+    assert "on the first 7 of 50 test images" in said
+    assert "accuracy" in said
+
+
+@pytest.mark.full
+def test_photos_in_place_of_the_runs_data(runs, classifier, digits, tmp_path, capsys):
+    folder, _ = digits
+    checkpoint = folders.find(runs, classifier.id) / "checkpoints" / "best.ckpt"
+    out = str(tmp_path / "a.pt2")
+    exporting.run(str(checkpoint), out, format="torch_export", photos=str(folder / "000.png"), runs_dir=str(runs))
+    assert "on 1 photos of" in capsys.readouterr().out
+    with pytest.raises(UserError, match="a checkpoint's data is not known; name its run, or photos=<folder>"):
+        exporting.run(str(checkpoint), str(tmp_path / "b.pt2"), format="torch_export", runs_dir=str(runs))
+
+
+def test_a_file_that_gives_other_outputs_is_not_left(runs, classifier, tmp_path, monkeypatch):
+    def wrong(trained, example, path):
+        network = trained.module.network
+        with torch.no_grad():
+            network.fc.bias[3] += 0.001
+        torch.export.save(exporting.traced(network, example), path)
+        with torch.no_grad():
+            network.fc.bias[3] -= 0.001
+
+    monkeypatch.setitem(exporting.FORMATS, "torch_export", exporting.FORMATS["torch_export"]._replace(write=wrong))
+    with pytest.raises(RunError, match=r"its outputs differ by .* nothing was written"):
+        exporting.run(classifier.id, str(tmp_path / "net.pt2"), format="torch_export", runs_dir=str(runs), images=3)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.full
+def test_a_file_that_does_not_run_is_not_left(runs, classifier, tmp_path, monkeypatch):
+    broken = exporting.FORMATS["torch_export"]._replace(write=lambda trained, example, path: path.write_bytes(b"x"))
+    monkeypatch.setitem(exporting.FORMATS, "torch_export", broken)
+    with pytest.raises(RunError, match="a fresh process cannot run the file") as error:
+        exporting.run(classifier.id, str(tmp_path / "net.pt2"), format="torch_export", runs_dir=str(runs), images=3)
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_mistakes_are_one_line(runs, classifier, detector, tmp_path):
+    there = tmp_path / "there.pt2"
+    there.write_bytes(b"mine")
+    places = {"runs_dir": str(runs)}
+    for entry, out, form, line in (
+        (classifier, there, "torch_export", "is there already; name another file, or remove it"),
+        (classifier, tmp_path / "a", "coreml", "format=coreml: must be one of onnx, torch_export, safetensors"),
+        (detector, tmp_path / "b", "torch_export", "a network of detection is no function of one batch"),
+    ):
+        with pytest.raises(UserError, match=line) as error:
+            exporting.run(entry.id, str(out), format=form, **places)
+        assert "\n" not in str(error.value)
+    assert there.read_bytes() == b"mine"
+    with pytest.raises(UserError, match="the data"):
+        exporting.run(changed(runs, classifier, tmp_path), str(tmp_path / "c"), format="safetensors", **places)
+
+
+def changed(runs, entry, tmp_path) -> str:
+    """A copy of a run that says it saw other data."""
+    import shutil
+
+    folder = tmp_path / "copy" / "1"
+    shutil.copytree(folders.find(runs, entry.id), folder)
+    plain = json.loads((folder / "run.json").read_text())
+    plain["data"]["fingerprint"] = "0" * 64
+    (folder / "run.json").write_text(json.dumps(plain))
+    return str(folder)
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    ([], "which run, and how?"),
+    (["run=12"], "which run, and how?"),
+    (["run=12", "format=onnx", "images=none"], "images=none: must be a whole number of at least 1"),
+    (["run=12", "format=onnx"], "run=12: there is no such run"),
+    (["run=12", "formt=onnx"], "formt=onnx: there is no such option"),
+])  # fmt: skip
+def test_mistakes_of_the_command_are_one_line(words, line, runs, classifier, monkeypatch, capsys):
+    import runpy
+
+    monkeypatch.setenv("RUNS_DIR", str(runs))
+    monkeypatch.setattr(sys, "argv", ["export.py", *words])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(SRC / "export.py"), run_name="__main__")
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.startswith("error: ")
+    assert line in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.skipif(HAS_ONNX, reason="they are here")
+def test_missing_packages_are_named(runs, classifier, tmp_path):
+    with pytest.raises(UserError, match=r"format=onnx: needs onnx, onnxscript, onnxruntime, of which .* not installed"):
+        exporting.run(classifier.id, str(tmp_path / "a.onnx"), format="onnx", runs_dir=str(runs))
+
+
+LARGE = ["scnet50", "res2net50_26w_4s", "shufflenet_v2_1_0x", "nasnet_a_mobile"]
+CLASSIFYING = [slug for slug in papers() if cards.load(slug).tasks[0] == "classification"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("paper", CLASSIFYING)
+def test_every_small_network_can_be_exported(paper, tmp_path):
+    config = configured(paper)
+    module = make_module(config, load_data(config)).eval()
+    check(module.network, torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)), tmp_path)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", LARGE)
+def test_networks_of_papers_can_be_exported(name, tmp_path):
+    torch.manual_seed(0)
+    network = timm.create_model(name, num_classes=10).eval()
+    check(network, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), tmp_path)
+
+
+def away_from_the_start(network):
+    for module in network.modules():
+        if isinstance(getattr(module, "running_mean", None), torch.Tensor):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+
+
+def check(network, images, folder):
+    """A program from a file gives the network's outputs, for one image and for several."""
+    away_from_the_start(network)
+    torch.export.save(exporting.traced(network, images), folder / "net.pt2")
+    program = torch.export.load(folder / "net.pt2").module()
+    for some in (images, images[:1], images.repeat(3, 1, 1, 1)):
+        with torch.no_grad():
+            expected = network(some)
+            got = program(some)
+        scale = max(1.0, float(expected.abs().max()))
+        assert float((got - expected).abs().max()) <= 1e-5 * scale
+
+
+@pytest.mark.skipif(not HAS_ONNX, reason=f"needs {', '.join(ONNX)}")
+class TestOnnx:
+    """With ONNX Runtime, where it is installed."""
+
+    def test_a_run(self, runs, classifier, tmp_path):
+        out = exporting.run(classifier.id, str(tmp_path / "a.onnx"), format="onnx", runs_dir=str(runs))
+        network = paperzoo.load(classifier.id, runs_dir=runs)
+        self.check(network, out, torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+
+    @pytest.mark.full
+    @pytest.mark.parametrize("paper", CLASSIFYING)
+    def test_every_small_network(self, paper, tmp_path):
+        config = configured(paper)
+        network = make_module(config, load_data(config)).network.eval()
+        self.export(network, torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)), tmp_path)
+
+    @pytest.mark.full
+    @pytest.mark.parametrize("name", LARGE)
+    def test_networks_of_papers(self, name, tmp_path):
+        torch.manual_seed(0)
+        network = timm.create_model(name, num_classes=10).eval()
+        self.export(network, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), tmp_path)
+
+    def export(self, network, images, folder):
+        away_from_the_start(network)
+        exporting.write_onnx(network, images, folder / "a.onnx")
+        self.check(network, folder / "a.onnx", images)
+
+    def check(self, network, file, images):
+        call = elsewhere.function_of("onnx", str(file))
+        for some in (images, images[:1], images.repeat(3, 1, 1, 1)):
+            with torch.no_grad():
+                expected = network(some).numpy()
+            scale = max(1.0, float(np.abs(expected).max()))
+            np.testing.assert_allclose(call(some.numpy())[0], expected, rtol=0, atol=1e-5 * scale)
