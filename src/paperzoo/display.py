@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from paperzoo.metric import Metric, find
+from paperzoo.places import as_called
 
 REFRESH = 0.1  # seconds between two updates of the bar: a step must not pay for it
 WIDTHS = {  # of the columns of the table of epochs, at least
@@ -37,7 +38,7 @@ class Display:
 
     def line(self, text: str) -> None:
         """One line of text."""
-        self.console.print(text, soft_wrap=True)
+        self.console.print(as_called(text), soft_wrap=True)
 
     def start(self, epochs: int, headline: Metric, unit: str = "image") -> None:
         """Show the header of the table of epochs, with the metric that counts, and the bar."""

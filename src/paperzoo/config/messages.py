@@ -4,7 +4,6 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, get_args
 
 import yaml
@@ -12,8 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
 from paperzoo.errors import UserError
+from paperzoo.places import CONF
 
-CONF = Path(__file__).resolve().parents[3] / "conf"
 WORDS = {"int_type": "a whole number", "float_type": "a number", "bool_type": "true or false", "string_type": "a word"}
 WORDS |= {"int_parsing": "a whole number", "int_from_float": "a whole number", "float_parsing": "a number"}
 WORDS |= {"bool_parsing": "true or false", "list_type": "a list such as [a,b]", "dict_type": "a group of keys"}
@@ -309,7 +308,12 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str]) -> str:
     keys = list(_leaves(composed, ""))
     if key.startswith("hydra."):
         return f"{given}: Hydra has no such key; `--cfg hydra` shows its own"
-    if config_name == "train" and parent and parent.split(".")[0] in groups and parent.split(".")[0] not in composed:
+    if (
+        config_name == "train"
+        and parent
+        and parent.split(".")[0] in groups
+        and "name" not in (composed.get(parent.split(".")[0]) or {})
+    ):
         return _group_missing(parent.split(".")[0])
     beside = [leaf.removeprefix(f"{parent}.") for leaf in keys if parent and leaf.startswith(f"{parent}.")]
     beside = [leaf for leaf in beside if "." not in leaf]

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from paperzoo.config.messages import CONF
+from paperzoo.places import CONF, PACKAGE
 
 IMAGES = "paperzoo.data.images."
 MOVED = {"paperzoo.data.sources.": f"{IMAGES}sources.", "paperzoo.data.maps.": f"{IMAGES}maps."}
@@ -47,7 +47,7 @@ def _model(model: Any) -> None:
     if not isinstance(target, str) or not target.startswith("paperzoo.papers."):
         return
     slug = target.split(".")[2]
-    if (CONF.parent / "src" / "paperzoo" / "papers" / slug / "module.py").is_file():
+    if (PACKAGE / "papers" / slug / "module.py").is_file():
         return
     file = CONF / "model" / f"{slug}.yaml"
     if file.is_file():

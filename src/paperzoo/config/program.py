@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from paperzoo.config import loading, messages
 from paperzoo.errors import Interrupted, UserError
+from paperzoo.places import as_called
 
 Task = Callable[[Any], object]
 FLAGS = "--help, --cfg job, --resolve, -m, -sc"
@@ -53,7 +54,7 @@ def _tell(error: UserError, *, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     else:
-        print(f"error: {' '.join(str(error).splitlines())}", file=sys.stderr)
+        print(as_called(f"error: {' '.join(str(error).splitlines())}"), file=sys.stderr)
 
 
 def _run(task: Task, config_name: str, words: list[str]) -> None:
@@ -105,7 +106,7 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
     except Exception as error:
         raise messages.translate(error, config_name, overrides) from error
     for failure in failures[1:]:  # of a multirun: each is printed, the others have run
-        print(f"error: {' '.join(str(failure).splitlines())}", file=sys.stderr)
+        print(as_called(f"error: {' '.join(str(failure).splitlines())}"), file=sys.stderr)
     if failures:
         raise failures[0]
 
@@ -128,7 +129,7 @@ def _help(config_name: str) -> str:
     """The page of ``hydra.help``, filled in here: Hydra takes half a second over its list of groups."""
     page = OmegaConf.load(loading.CONF / f"{config_name}.yaml").hydra.help.template
     groups = "\n".join(f"  {group}: {', '.join(options)}" for group, options in messages.config_groups().items())
-    return Template(page).substitute(APP_CONFIG_GROUPS=groups).rstrip()
+    return as_called(Template(page).substitute(APP_CONFIG_GROUPS=groups).rstrip())
 
 
 def _parse(words: list[str], config_name: str) -> argparse.Namespace:

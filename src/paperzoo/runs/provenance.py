@@ -12,10 +12,10 @@ from typing import Any
 import psutil
 import torch
 
+from paperzoo.places import CHECKOUT, INSTALLED
 from paperzoo.runs.code_version import code_version
 from paperzoo.runs.record import Determinism, Provenance
 
-ROOT = Path(__file__).resolve().parents[3]
 DIFF = "code.diff"
 
 
@@ -23,13 +23,13 @@ def provenance(code: dict[str, str]) -> Provenance:
     """What can be known of code, packages and machine."""
     commit = _git("rev-parse", "HEAD")
     status = _git("status", "--porcelain", "--untracked-files=no")
-    lock = ROOT / "requirements.lock"
+    lock = CHECKOUT / "requirements.lock"
     return Provenance(
         code_version=code_version(code),
         code_files=code,
         git_commit=commit.strip() if commit else None,
         git_dirty=bool(status.strip()) if status is not None else None,
-        lock_hash=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() else None,
+        lock_hash=hashlib.sha256(lock.read_bytes()).hexdigest() if lock.is_file() and not INSTALLED else None,
         versions=versions(),
         hardware=hardware(),
     )
@@ -79,8 +79,12 @@ def _processor() -> str:
 
 
 def _git(*arguments: str) -> str | None:
+    if INSTALLED:  # what repository lies around site-packages is another's
+        return None
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            ["git", *arguments], cwd=CHECKOUT, capture_output=True, text=True, timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None

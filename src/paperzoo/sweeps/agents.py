@@ -15,7 +15,7 @@ from paperzoo.errors import UserError
 from paperzoo.runs import record
 from paperzoo.runs.record import Record, Segment
 from paperzoo.sweeps import tied
-from paperzoo.sweeps.command import command
+from paperzoo.sweeps.command import command, program_of
 from paperzoo.sweeps.specification import Sweep
 from paperzoo.sweeps.storage import Claim, Plan
 from paperzoo.sweeps.warm import Started, Warm, possible
@@ -60,7 +60,7 @@ class Agents:
         self.started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.warm: Warm | None = None
-        self.may_fork = warm and possible(plan.sweep.program)
+        self.may_fork = warm and possible(program_of(plan.sweep))
 
     def run(self, show: Callable[[], None]) -> None:
         """Work until nothing is left; ``show`` is called in between."""
@@ -145,7 +145,7 @@ class Agents:
         environment = self._environment() | {FOLDER_FILE: str(run_file)}
         line = command(self.plan.sweep, claim.cell, interpreter=sys.executable, extra=EXTRA)
         python = [word for word in line if word != "/usr/bin/env"]
-        if self.warm and python[:2] == [sys.executable, self.plan.sweep.program]:
+        if self.warm and python[:2] == [sys.executable, program_of(self.plan.sweep)]:
             forked = self.warm.start(python[1:], environment, self._file(claim, ".log"))
             if forked is not None:
                 return forked

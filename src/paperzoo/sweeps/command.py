@@ -2,8 +2,10 @@
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
+from paperzoo.places import COMMANDS, INSTALLED
 from paperzoo.sweeps.specification import Cell, Sweep
 
 ENV = re.compile(r"\$\{envvar:([A-Z0-9_]*)\}")
@@ -20,7 +22,7 @@ def command(sweep: Sweep, cell: Cell, *, interpreter: str = "python", extra: lis
     expansions: dict[str, list[str]] = {
         "${env}": ["/usr/bin/env"],
         "${interpreter}": [interpreter],
-        "${program}": [sweep.program],
+        "${program}": [program_of(sweep)],
         "${args_no_hyphens}": given,
         "${args}": [f"--{word}" for word in given],
         "${args_append_hydra}": [f"+{word}" for word in given],
@@ -31,6 +33,13 @@ def command(sweep: Sweep, cell: Cell, *, interpreter: str = "python", extra: lis
     return line + (extra or [])
 
 
+def program_of(sweep: Sweep) -> str:
+    """What is run: ``src/train.py`` is the package's own where it is installed and there is no such file here."""
+    own = COMMANDS / Path(sweep.program).name
+    is_ours = INSTALLED and sweep.program == f"src/{own.name}" and own.is_file() and not Path(sweep.program).exists()
+    return str(own) if is_ours else sweep.program
+
+
 def _with_environment(part: str) -> str:
     return ENV.sub(lambda match: os.environ.get(match[1], match[1]), part)
 
@@ -38,7 +47,8 @@ def _with_environment(part: str) -> str:
 def hydra_words(sweep: Sweep, cell: Cell) -> list[str]:
     """What of the command Hydra sees: the parameters, and fixed words that look like overrides."""
     line = [str(word) for word in command(sweep, cell, interpreter="python")]
-    return line[line.index(sweep.program) + 1 :] if sweep.program in line else [word for word in line if "=" in word]
+    program = program_of(sweep)
+    return line[line.index(program) + 1 :] if program in line else [word for word in line if "=" in word]
 
 
 def label(variant: dict[str, Any]) -> str:

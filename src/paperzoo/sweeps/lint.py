@@ -12,7 +12,7 @@ from paperzoo.config import compose
 from paperzoo.config.building import locate
 from paperzoo.errors import UserError
 from paperzoo.metric import LOSS, Metric
-from paperzoo.sweeps.command import command, hydra_words, words
+from paperzoo.sweeps.command import command, hydra_words, program_of, words
 from paperzoo.sweeps.specification import Cell, Parameter, Sweep, read
 
 HYDRA_FORMS = ("${args_no_hyphens}", "${args_append_hydra}", "${args_override_hydra}")
@@ -60,7 +60,7 @@ def _program(path: Path, sweep: Sweep) -> Iterator[str]:
     for word in map(str, sweep.command):
         if word.startswith("${") and word not in known and not word.startswith("${envvar:"):
             yield f"command: {word}: there is no such word, there are {', '.join(known)}, ${{envvar:NAME}}"
-    if not Path(sweep.program).is_file():
+    if not Path(program_of(sweep)).is_file():
         yield f"program: {sweep.program} is not there, seen from {Path.cwd()}; W&B starts it from the working folder"
 
 

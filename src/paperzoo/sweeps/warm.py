@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from paperzoo.places import COMMANDS
 from paperzoo.sweeps import tied, warm_server
 
-TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 # What takes long: torch and Lightning, and what runs import while they are on their way.
 IMPORTED = ("paperzoo.training", "hydra._internal.utils", "hydra._internal.hydra", "wandb", "torchvision.transforms.v2")
 GPU = Path("/dev/nvidiactl")
@@ -40,7 +40,7 @@ class Started(Protocol):
 
 def possible(program: str) -> bool:
     """Whether runs of a program can be forked: ``src/train.py`` on Linux without a GPU, whose driver forbids it."""
-    return sys.platform.startswith("linux") and not GPU.exists() and Path(program).resolve() == TRAIN
+    return sys.platform.startswith("linux") and not GPU.exists() and Path(program).resolve() == COMMANDS / "train.py"
 
 
 class Warm:
