@@ -1,5 +1,7 @@
 """What a run says of itself in the terminal, at its start and at its end."""
 
+from rich.markup import escape
+
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData
 from paperzoo.display import Display
@@ -9,8 +11,8 @@ from paperzoo.runs.record import Record
 from paperzoo.runs.session import SKIPPED, Session
 
 
-def announce(display: Display, config: Config, data: RunData, session: Session) -> None:
-    """What is trained on what, and where it goes."""
+def announce(display: Display, config: Config, data: RunData, session: Session, new_head: str | None = None) -> None:
+    """What is trained on what, and where it goes; ``new_head`` is what begins with drawn weights all the same."""
     if session.record is None:
         return
     counted = session.record.cost
@@ -21,6 +23,10 @@ def announce(display: Display, config: Config, data: RunData, session: Session) 
     )
     for parent in session.record.parents:
         display.line(f"begins with the {parent.weights} weights of run {parent.id}")
+    if new_head:
+        display.line(f"made anew: {new_head}")
+    if config.model.freeze:
+        display.line(escape(f"frozen: {', '.join(config.model.freeze)}"))
     verb = f"goes on from step {session.record.segments[-1].from_step:,}" if session.state else "begins"
     display.line(f"run {session.record.id} {verb} in {session.folder}")
 

@@ -58,7 +58,7 @@ def _train(config: Config) -> Record | None:
     watch = RankWatch(lambda line: session.end("failed", Failure(kind="RankLost", message=line)))
     watch.begin(trainer)
     try:
-        summary.announce(display, config, data, session)
+        summary.announce(display, config, data, session, module.new_head)
         tracker = _tracker(config, session, display)
         _go_through(config, trainer, data, module, session, History(display, tracker.log if tracker else None), watch)
     except BaseException as error:

@@ -21,7 +21,7 @@ def compose(config_name: str, overrides: Sequence[str]) -> Any:
     Raises:
         UserError: a mistake in it, in one line.
     """
-    overrides = messages.ids_as_text(overrides)
+    overrides = messages.as_hydra_reads(overrides)
     return validate(compose_only(config_name, overrides), SCHEMAS[config_name], overrides)
 
 
@@ -69,6 +69,8 @@ def validate(composed: DictConfig, schema: Any, overrides: Sequence[str] = ()) -
     except OmegaConfBaseException as error:
         raise messages.translate_omegaconf(error, overrides) from error
     if issubclass(schema, Config):
+        if set(plain.get("model") or ()) == {"freeze"}:  # which every model has, and there is none
+            del plain["model"]
         plain = older.upgraded(plain)
         schema = options.schema_of(plain)
     try:

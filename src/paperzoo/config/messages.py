@@ -185,8 +185,12 @@ def config_groups() -> dict[str, list[str]]:
     return groups
 
 
-def ids_as_text(overrides: Sequence[str]) -> list[str]:
-    """Quote the ids of runs, which are hex digits: 1234567890 and 12e4567890 would be read as numbers."""
+def as_hydra_reads(overrides: Sequence[str]) -> list[str]:
+    """Quote the ids of runs, which are hex digits: 1234567890 and 12e4567890 would be read as numbers.
+
+    Add what every model has and no file of ``conf/model`` repeats: ``model.freeze``.
+    """
+    overrides = [re.sub(r"^model\.freeze=", "++model.freeze=", text) for text in overrides]
     return [re.sub(r"^(run|resume)=([0-9][0-9a-fA-F-]*)$", r"\1='\2'", text) for text in overrides]
 
 
@@ -308,12 +312,7 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str]) -> str:
     keys = list(_leaves(composed, ""))
     if key.startswith("hydra."):
         return f"{given}: Hydra has no such key; `--cfg hydra` shows its own"
-    if (
-        config_name == "train"
-        and parent
-        and parent.split(".")[0] in groups
-        and "name" not in (composed.get(parent.split(".")[0]) or {})
-    ):
+    if config_name == "train" and parent and parent.split(".")[0] in groups and parent.split(".")[0] not in composed:
         return _group_missing(parent.split(".")[0])
     beside = [leaf.removeprefix(f"{parent}.") for leaf in keys if parent and leaf.startswith(f"{parent}.")]
     beside = [leaf for leaf in beside if "." not in leaf]

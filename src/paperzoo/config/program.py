@@ -120,7 +120,7 @@ def _is_single(arguments: argparse.Namespace) -> bool:
 
 def _show(config_name: str, overrides: list[str], *, resolve: bool) -> None:
     """Print the configuration, which is valid, as Hydra prints it: it would compose it once more."""
-    composed = loading.compose_only(config_name, messages.ids_as_text(overrides))
+    composed = loading.compose_only(config_name, messages.as_hydra_reads(overrides))
     loading.validate(composed, loading.SCHEMAS[config_name], overrides)
     print(OmegaConf.to_yaml(composed, resolve=resolve), end="")
 
@@ -159,7 +159,7 @@ def _parse(words: list[str], config_name: str) -> argparse.Namespace:
     if len(chosen) > 1:
         raise UserError(f"{' '.join(chosen)}: exclude each other; give one")
     flags = [word for word in words if word not in arguments.overrides]
-    arguments.overrides = messages.ids_as_text(arguments.overrides)
+    arguments.overrides = messages.as_hydra_reads(arguments.overrides)
     sys.argv[1:] = [*flags, *arguments.overrides]
     return arguments
 

@@ -47,6 +47,7 @@ class Model(Choice):
 
     network: str
     checkpoint: str | None = None  # weights to begin with: a file of published ones, or run:<id>
+    freeze: list[str] | None = None  # names, with * and ?, of modules and parameters that are not trained
 
 
 class Data(Choice):
@@ -81,16 +82,21 @@ class Loss(Choice):
     target: str | None = Field(default=None, alias="_target_")  # type: ignore[assignment]
 
 
+OF_GROUPS = ("decay_norms_and_biases", "layer_decay", "lr_factors")  # keys that make an optimiser's groups
+
+
 class Optimizer(Choice):
     """A torch optimiser; ``decay_norms_and_biases`` false keeps weight decay to matrices and kernels."""
 
     lr: Annotated[float, Field(gt=0)]
     weight_decay: Annotated[float, Field(ge=0)]
     decay_norms_and_biases: bool = True
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None  # factor of the rate from a layer to the one below
+    lr_factors: dict[str, Annotated[float, Field(ge=0)]] | None = None  # of the rate, by patterns of parameters' names
 
     def arguments(self) -> dict[str, Any]:
-        """What the optimiser takes; which parameters decay is decided by their groups."""
-        return {name: value for name, value in super().arguments().items() if name != "decay_norms_and_biases"}
+        """What the optimiser takes; which parameters decay, and at which rate, is decided by their groups."""
+        return {name: value for name, value in super().arguments().items() if name not in OF_GROUPS}
 
 
 class Scheduler(Choice):

@@ -13,6 +13,7 @@ from paperzoo.errors import UserError
 from paperzoo.machine import use_channels_last
 from paperzoo.networks import official
 from paperzoo.random_state import seed_everything
+from paperzoo.tasks.freezing import freeze
 from paperzoo.tasks.task import Task
 
 GROUPS = ("loss", "optimizer", "scheduler", "mix", "norm")
@@ -41,6 +42,8 @@ def make_module(config: Config, data: RunData, weights: dict[str, Any] | None = 
             load_weights(module, weights, config.model.name)
         except UserError as error:
             raise UserError(f"model.checkpoint={config.model.checkpoint}: {error}") from None
+    if config.model.freeze:
+        module.frozen = freeze(module.network, config.model.freeze)
     if config.trainer.precision == "64-true":
         module.network.double()  # before a state is loaded: Lightning would do it after, and round the state
     if config.trainer.compile:
@@ -65,6 +68,7 @@ def load_weights(module: Task, content: dict[str, Any], paper: str) -> None:
     network.reset_classifier(len(published) if published is not None else classes)
     _load(network, own if own is not None else content, None if own is not None else paper)
     if network.num_classes != classes:
+        module.new_head = f"{name}, a classifier of {classes} classes in place of {network.num_classes}"
         network.reset_classifier(classes)
 
 

@@ -1,10 +1,10 @@
-"""The options of learning-rate schedules: see ``schedules.py``."""
+"""The options of learning-rate schedules and of timm's optimisers: see ``schedules.py`` and ``optimizers.py``."""
 
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from paperzoo.config.schema import Count, Fraction, Scheduler
+from paperzoo.config.schema import Count, Fraction, Optimizer, Scheduler
 from paperzoo.errors import UserError
 
 
@@ -50,4 +50,22 @@ class Plateau(Constant):
     patience: Count = 2  # epochs without improvement that are waited for
 
 
-SCHEMAS = {"constant": Constant, "cosine": Cosine, "step": Step, "poly": Poly, "plateau": Plateau}
+class Timm(Optimizer):
+    """An optimiser by timm's name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    opt: str
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    betas: Annotated[list[Annotated[float, Field(ge=0, lt=1)]], Field(min_length=2, max_length=3)] | None = None
+    eps: Annotated[float, Field(gt=0)] | None = None
+
+
+SCHEMAS: dict[str, type[Any]] = {
+    "constant": Constant,
+    "cosine": Cosine,
+    "step": Step,
+    "poly": Poly,
+    "plateau": Plateau,
+    "from_timm": Timm,
+}

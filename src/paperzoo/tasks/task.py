@@ -7,7 +7,7 @@ of images, classes or accuracies.
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import pytorch_lightning as L
 import torch
@@ -26,7 +26,7 @@ from paperzoo.norms import convert
 from paperzoo.tasks import optimizers
 from paperzoo.tasks.running import Running
 
-NOT_OPTIONS = ("name", "_target_", "checkpoint")  # keys of the model group that are no options of the network
+NOT_OPTIONS = ("name", "_target_", "checkpoint", "freeze")  # keys of the model group that are no options of the network
 
 
 class Place(NamedTuple):
@@ -84,6 +84,8 @@ class Task(L.LightningModule):
         self.place = Place()
         self.changes: dict[str, dict[str, Any]] = {}  # of groups, in the stage that is under way
         self.outcomes: list[Any] = []  # what the stages before came to
+        self.frozen: list[nn.Module] = []  # parts of the network that are not trained
+        self.new_head: str | None = None  # what was made anew because the weights are of other classes
         self._callbacks: list[L.Callback] | None = None
         self._running_state: dict[str, Any] | None = None  # of the checkpoint that this run resumes from
         self._buffer_state: dict[str, Tensor] = {}  # likewise
@@ -131,6 +133,13 @@ class Task(L.LightningModule):
         return None if self.trainer.datamodule.equal_batches else self.units(batch)  # type: ignore[attr-defined]
 
     # training
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module; what is frozen stays in evaluation mode, so that its statistics do not change."""
+        super().train(mode)
+        for module in getattr(self, "frozen", ()):
+            module.eval()
+        return self
 
     @classmethod
     def headline(cls) -> Metric:
