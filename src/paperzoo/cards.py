@@ -76,6 +76,7 @@ class Option(CardPart):
     above: float | None = None
     below: float | None = None
     length: int | None = None  # of a list
+    paper: bool = False  # its value is a paper's slug, or a list of slugs, whose code the module then uses
     nullable: bool = False
     only_for: str | None = None  # the networks that take it, a glob
     what: str

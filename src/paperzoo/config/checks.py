@@ -53,6 +53,8 @@ def _model(config: Config) -> None:
         demand = options[key].demand(value)
         if demand:
             raise UserError(f"model.{key}={show(value)}: must be {demand} ({options[key].what})")
+        if options[key].paper and value is not None:
+            _papers(f"model.{key}", value, config.data.task)
         if value is not None and options[key].only_for and not options[key].applies_to(model.network):
             raise UserError(
                 f"model.{key}={show(value)}: only for {options[key].only_for}, not for {model.network}; leave it null"
@@ -60,6 +62,15 @@ def _model(config: Config) -> None:
     published = model.checkpoint and not model.checkpoint.startswith("run:")
     if published and not Path(str(model.checkpoint)).is_file():
         raise UserError(f"model.checkpoint={model.checkpoint}: there is no such file")
+
+
+def _papers(key: str, value: str | list[str], task: str) -> None:
+    """An option that names a paper, or several: they are there, and do what the data asks for."""
+    able = [name for name in cards.slugs() if task in cards.load(name).tasks]
+    for slug in value if isinstance(value, list) else [value]:
+        if slug not in able:
+            what = f"does not do {task}" if slug in cards.slugs() else "there is no such paper"
+            raise UserError(f"{key}={slug}: {what}; papers that do: {', '.join(able)}{nearest(str(slug), able)}")
 
 
 def _options(config: Config) -> None:

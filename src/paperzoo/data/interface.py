@@ -93,6 +93,14 @@ class RunData(L.LightningDataModule):
         """``skipped`` over all ranks, which must all call it."""
         return self.skipped
 
+    def plain_train_dataloader(self) -> Any:
+        """Every training sample once over the ranks, in order and without augmentation, as a split is evaluated.
+
+        Raises:
+            UserError: this data cannot be gone through so.
+        """
+        raise UserError(f"data={self.config.name}: its training samples cannot be gone through as a split is evaluated")
+
     def order_of(self, loader: Any) -> Any:
         """Remember the order of the training loader, and go on from where a resumed run stopped."""
         if not len(loader.order):

@@ -56,8 +56,18 @@ def without_places(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 def code_of(config: Config) -> dict[str, str]:
     """The files that can change a number of a run of ``config``, with their digests."""
-    paper = [f"paperzoo.papers.{config.model.name}"] if config.model.name in cards.slugs() else []
-    return numeric_files([*paper, *targets(determining(config))])
+    papers = [f"paperzoo.papers.{slug}" for slug in _papers(config)]
+    return numeric_files([*papers, *targets(determining(config))])
+
+
+def _papers(config: Config) -> list[str]:
+    """The run's paper, and those that its options name."""
+    name = config.model.name
+    if name not in cards.slugs():
+        return []
+    given = config.model.model_extra or {}
+    values = [given[option.name] for option in cards.load(name).options if option.paper and given.get(option.name)]
+    return [name, *(slug for value in values for slug in (value if isinstance(value, list) else [value]))]
 
 
 def targets(node: Any) -> Iterator[str]:

@@ -123,6 +123,7 @@ class ImageData(RunData):
             "class_names": list(self.class_names),
             "mean": list(self.mean),
             "std": list(self.std),
+            "samples": self.sizes["train"],
         }
 
     @property
@@ -158,6 +159,12 @@ class ImageData(RunData):
     def train_dataloader(self) -> Loader:
         """The training batches of this rank, from where a resumed run stopped."""
         return self.order_of(self._loader("train", self.config.batch_size, train=True))
+
+    def plain_train_dataloader(self) -> Loader:
+        """Every training image once over the ranks, in order and without augmentation."""
+        if self.source.stream:
+            return super().plain_train_dataloader()
+        return self._loader("train", self.config.eval_batch_size, train=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The position in the training data, and what a stream has left out so far."""
