@@ -150,7 +150,7 @@ class Samme(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:  # noqa: N803
         """The vote: (N, K), or (N,) of two classes, above 0 for the second.
 
-        A member adds α for its class and ``-α / (K - 1)`` for each other (Eq. 5); the sum is divided by that of all α.
+        A member adds α for its class and ``-α / (K - 1)`` for each other; the sum is divided by that of all α.
         """
         check_is_fitted(self)
         *_, vote = self._votes(self._checked(X))
@@ -167,7 +167,7 @@ class Samme(ClassifierMixin, BaseEstimator):
         return self._label(self.decision_function(X))
 
     def predict_proba(self, X: Any) -> np.ndarray:  # noqa: N803
-        """Probabilities (N, K): ``softmax(vote / (K - 1))`` (Sec. 2.3: the vote minimises an exponential loss)."""
+        """Probabilities (N, K): ``softmax(vote / (K - 1))`` (Eq. 15)."""
         vote = self.decision_function(X)
         if self.n_classes_ == 1:
             return np.ones((len(vote), 1))

@@ -1,0 +1,211 @@
+"""Boosting and snapshot ensembles as stages: one training for each member, then the vote.
+
+``SammeStages`` is Algorithm 2 of Zhu et al., 2009, over networks. What a stage comes to is which training samples its
+member gets wrong, without augmentation; all weights follow from that, so that a resumed run has the same ones.
+"""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paperzoo.data.interface import Batch
+from paperzoo.display import Display
+from paperzoo.errors import UserError
+from paperzoo.papers.boosting.samme import member_weight, reweighted, weighted_error
+from paperzoo.procedures import Loop, Procedure, Stage, Training
+from paperzoo.randomness import generator
+from paperzoo.tasks.ensembles import on_split
+
+
+class SammeStages(Procedure):
+    """SAMME over networks.
+
+    Args:
+        learning_rate: ν, the shrinkage of a member's weight.
+        resample: draw a stage's samples by their weights, instead of weighing their losses.
+        epochs: of each member; None: ``trainer.max_epochs``.
+
+    It stops after a member without an error, which has weight 1, and before one that is no better than chance, which
+    has no vote. The first member is kept in any case: it is what there is.
+    """
+
+    def __init__(self, learning_rate: float = 1.0, resample: bool = False, epochs: int | None = None) -> None:
+        self.learning_rate, self.resample, self.epochs = learning_rate, resample, epochs
+
+    def stages(self, config: Any) -> Generator[Stage, Any, None]:
+        """A training for each member, and the vote."""
+        weights: np.ndarray | None = None  # (N,), their sum is 1; None: all alike
+        votes: list[float] = []
+        errors: list[float] = []
+        for number in range(_members(config)):
+            found = yield Training(
+                f"member {number}",
+                epochs=self.epochs,
+                prepare=partial(select, number),
+                outcome=partial(judge, weights),
+                **self._samples(weights, number, config),
+            )
+            wrong, error = found["wrong"].numpy(), float(found["error"])
+            vote, last = decide(error, found["classes"], number, self.learning_rate)
+            votes.append(vote)
+            errors.append(error)
+            if last:
+                break
+            weights = next_weights(weights, wrong, vote)
+        yield Vote("vote", prepare=partial(elect, votes), votes=votes, errors=errors)
+
+    def _samples(self, weights: np.ndarray | None, number: int, config: Any) -> dict[str, Any]:
+        """The weights of a stage in the loss, their mean 1, or which samples it sees."""
+        if weights is None:
+            return {}
+        if self.resample:
+            chance = generator(config.seed, "boosting", number)
+            return {"view": torch.multinomial(torch.from_numpy(weights), len(weights), True, generator=chance)}
+        double = config.trainer.precision == "64-true"
+        scaled = torch.from_numpy(weights * len(weights))
+        return {"weights": scaled if double else scaled.float()}
+
+
+class SnapshotStages(Procedure):
+    """A snapshot ensemble: each member goes on from the weights of the one before, over a cosine of its own.
+
+    A cycle has ``trainer.max_epochs`` / ``model.members`` epochs, and the run's schedule without warm-up: with
+    ``scheduler=cosine`` the rate over all stages is ``snapshot_factor``.
+    """
+
+    def stages(self, config: Any) -> Generator[Stage, Any, None]:
+        """A training for each cycle, and the vote of all."""
+        members, epochs = _members(config), config.trainer.max_epochs
+        if epochs % members:
+            raise UserError(
+                f"procedure=snapshot: trainer.max_epochs={epochs} must be a multiple of model.members={members}, so "
+                "that cycles are equally long"
+            )
+        for number in range(members):
+            yield Training(
+                f"cycle {number}",
+                epochs=epochs // members,
+                prepare=partial(go_on, number),
+                changes={"scheduler": {"warmup_epochs": 0.0, "warmup_start": 0.0}},
+            )
+        yield Vote("vote", prepare=partial(elect, [1.0] * members), votes=[1.0] * members)
+
+
+def _members(config: Any) -> int:
+    members = (config.model.model_extra or {}).get("members")
+    if members is None:
+        raise UserError(f"procedure={config.procedure.name}: model={config.model.name} has no members to train")
+    return int(members)
+
+
+# the parts of a stage
+
+
+def decide(error: float, classes: int, number: int, learning_rate: float) -> tuple[float, bool]:
+    """A member's weight in the vote, and whether boosting ends with it."""
+    if error <= 0:
+        return 1.0, True
+    if error >= 1 - 1 / classes:
+        return (0.0 if number else 1.0), True
+    return member_weight(error, classes, learning_rate), False
+
+
+def next_weights(weights: np.ndarray | None, wrong: np.ndarray, vote: float) -> np.ndarray:
+    """The weights (N,) of the next stage; none falls below the smallest step of float64, as in ``Samme``."""
+    before = np.full(len(wrong), 1 / len(wrong)) if weights is None else weights
+    after = reweighted(before, wrong, vote)
+    return np.clip(after / after.sum(), np.finfo(after.dtype).eps, None)
+
+
+def select(number: int, module: Any, data: Any) -> None:
+    """Train one member alone."""
+    module.network.select(number)
+
+
+def go_on(number: int, module: Any, data: Any) -> None:
+    """Train one member alone, from the weights of the one before."""
+    members = module.network.members
+    if number:
+        members[number].load_state_dict(members[number - 1].state_dict())
+    module.network.select(number)
+
+
+def elect(votes: list[float], module: Any, data: Any) -> None:
+    """Let the members vote with these weights, and those that were not trained not at all."""
+    module.network.select(None)
+    weights = module.network.weights
+    with torch.no_grad():
+        weights.zero_()
+        weights[: len(votes)] = torch.tensor(votes, dtype=weights.dtype)
+
+
+def judge(weights: np.ndarray | None, module: Any, data: Any) -> dict[str, Any]:
+    """Which training samples the member that was trained gets wrong, (N,) bool, and its weighted error."""
+
+    def predicted(batch: Batch) -> Tensor:
+        return module.member_logits(batch.inputs)[0].argmax(1)
+
+    found, labels = on_split(module, data, "train", predicted)
+    wrong = found != labels
+    error = weighted_error(wrong.numpy(), np.ones(len(wrong)) if weights is None else weights)
+    number, classes = module.network.active, module.num_classes
+    if error <= 0:
+        _say(data, f"member {number} makes no error on the training samples: weight 1, and boosting ends")
+    elif error >= 1 - 1 / classes:
+        what = "it has no vote" if number else "it is kept, as there is no other"
+        _say(data, f"member {number}: error {error:.4g} is no better than chance; {what}, and boosting ends")
+    return {"wrong": wrong, "error": error, "classes": classes}
+
+
+def _say(data: Any, line: str) -> None:
+    Display(silent=data.rank > 0).line(line)
+
+
+@dataclass
+class Vote(Loop):
+    """The accuracy on validation of the vote of the first member, the first two, and so on: a row for each.
+
+    Args:
+        votes: the weights of the members.
+        errors: their weighted errors on the training samples, where they have one.
+    """
+
+    votes: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    done: int = 0
+
+    def ask(self) -> int | None:
+        """How many members vote next."""
+        return self.done + 1 if self.done < self._voters() else None
+
+    def evaluate(self, module: Any, data: Any, candidate: int) -> Mapping[str, float]:
+        """Their accuracy."""
+        numbers = module.network.asked()[:candidate]
+
+        def predicted(batch: Batch) -> Tensor:
+            return module.network.vote(module.member_logits(batch.inputs)[:candidate], numbers).argmax(1)
+
+        found, labels = on_split(module, data, "val", predicted)
+        values = {"members": float(candidate), "weight": self.votes[candidate - 1]}
+        values |= {"error": self.errors[candidate - 1]} if self.errors else {}
+        return values | {"val/top1": float((found == labels).double().mean())}
+
+    def tell(self, candidate: int, values: Mapping[str, float]) -> None:
+        """One more is done."""
+        self.done = candidate
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many are done."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.done = int(state["done"])
+
+    def _voters(self) -> int:
+        return sum(vote > 0 for vote in self.votes)
