@@ -1,0 +1,169 @@
+"""Stacking as stages: a training without each fold, one on all samples, and the meta-learner."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from paperzoo.data.interface import Batch
+from paperzoo.errors import UserError
+from paperzoo.papers.stacking.network import side_by_side
+from paperzoo.papers.stacking.out_of_fold import stratified_folds
+from paperzoo.procedures import Loop, Procedure, Stage, Training
+from paperzoo.tasks.ensembles import on_split
+
+NEVER = -1e4  # the logit of a class that no training sample has
+
+
+class StackingStages(Procedure):
+    """Out-of-fold predictions of networks, and logistic regression upon them.
+
+    In stage j all members are trained on the samples outside fold j, from the weights that the run begins with, and
+    predict fold j; then they are trained on all samples. No sample is predicted by a network that has seen it.
+
+    Args:
+        folds: J.
+        c: inverse strength of the meta-learner's penalty, scikit-learn's C.
+        epochs: of each training; None: ``trainer.max_epochs``.
+    """
+
+    def __init__(self, folds: int = 5, c: float = 1.0, epochs: int | None = None) -> None:
+        self.folds, self.c, self.epochs = folds, c, epochs
+        self.beginning: dict[str, Tensor] = {}  # the weights that the run begins with
+
+    def stages(self, config: Any) -> Generator[Stage, Any, None]:
+        """The folds, a training without each of them, one on all, the meta-learner."""
+        if "papers" not in (config.model.model_extra or {}):
+            raise UserError(f"procedure={config.procedure.name}: model={config.model.name} has no members to stack")
+        dealt = yield Nothing("folds", prepare=self._keep, outcome=partial(deal, self.folds, config.seed))
+        found: list[Tensor] = []
+        for number in range(self.folds):
+            held_out = dealt["folds"] == number
+            found.append(
+                (
+                    yield Training(
+                        f"without fold {number}",
+                        epochs=self.epochs,
+                        prepare=self._begin_again,
+                        outcome=partial(predict, held_out),
+                        view=torch.nonzero(~held_out).flatten(),
+                    )
+                )
+            )
+        yield Training("all", epochs=self.epochs, prepare=self._begin_again)
+        features = join(found, dealt["folds"])
+        yield Measured("meta", prepare=partial(fit, self.c, features, dealt["labels"]))
+
+    def _keep(self, module: Any, data: Any) -> None:
+        self.beginning = {name: value.detach().clone() for name, value in module.network.state_dict().items()}
+
+    def _begin_again(self, module: Any, data: Any) -> None:
+        module.network.load_state_dict(self.beginning)
+
+
+def deal(folds: int, seed: int, module: Any, data: Any) -> dict[str, Tensor]:
+    """The fold and the label (N,) of each training sample."""
+    labels, _ = on_split(module, data, "train", lambda batch: batch.targets)
+    if len(labels) < folds:
+        raise UserError(f"procedure.folds={folds}: must be at most the {len(labels)} training samples")
+    return {"folds": torch.from_numpy(stratified_folds(labels.numpy(), folds, seed)), "labels": labels}
+
+
+def predict(held_out: Tensor, module: Any, data: Any) -> Tensor:
+    """The members' probabilities (n, M K) of the samples that they were not trained on."""
+
+    def probabilities(batch: Batch) -> Tensor:
+        return side_by_side(module.member_logits(batch.inputs))
+
+    found, _ = on_split(module, data, "train", probabilities)
+    return found[held_out].clone()
+
+
+def join(found: list[Tensor], folds: Tensor) -> Tensor:
+    """The out-of-fold predictions (N, M K) in the order of the samples."""
+    whole = found[0].new_empty(len(folds), found[0].shape[1])
+    for number, own in enumerate(found):
+        whole[folds == number] = own
+    return whole
+
+
+def fit(c: float, features: Tensor, labels: Tensor, module: Any, data: Any) -> None:
+    """Fit the meta-learner and give it to the network."""
+    weight, bias = regression(features.double().numpy(), labels.numpy(), module.num_classes, c)
+    network = module.network
+    with torch.no_grad():
+        network.meta_weight.copy_(torch.from_numpy(weight))
+        network.meta_bias.copy_(torch.from_numpy(bias))
+        network.fitted.fill_(True)
+
+
+def regression(features: np.ndarray, labels: np.ndarray, classes: int, c: float) -> tuple[np.ndarray, np.ndarray]:
+    """Multinomial logistic regression: weights (K, D) and biases (K,), also of classes without a sample."""
+    meta = LogisticRegression(C=c, max_iter=1000).fit(features, labels)
+    weight, bias = np.zeros((classes, features.shape[1])), np.full(classes, NEVER)
+    if len(meta.classes_) == 2:  # one row: of the second class against the first
+        weight[meta.classes_[1]], bias[meta.classes_] = meta.coef_[0], [0.0, meta.intercept_[0]]
+    else:
+        weight[meta.classes_], bias[meta.classes_] = meta.coef_, meta.intercept_
+    return weight, bias
+
+
+@dataclass
+class Nothing(Loop):
+    """A stage without a try, for what comes of it."""
+
+    def ask(self) -> Any:
+        """Nothing."""
+        return None
+
+    def evaluate(self, module: Any, data: Any, candidate: Any) -> Mapping[str, float]:
+        """Never called."""
+        return {}
+
+    def tell(self, candidate: Any, values: Mapping[str, float]) -> None:
+        """Never called."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """It has learned nothing."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Likewise."""
+
+
+@dataclass
+class Measured(Nothing):
+    """One try: the accuracy on validation."""
+
+    done: bool = False
+
+    def ask(self) -> Any:
+        """Once."""
+        return None if self.done else True
+
+    def evaluate(self, module: Any, data: Any, candidate: Any) -> Mapping[str, float]:
+        """Of the meta-learner, and of each member alone."""
+        found, labels = on_split(module, data, "val", lambda batch: module.member_logits(batch.inputs).transpose(0, 1))
+        logits = found.transpose(0, 1)  # (M, B, K)
+        members = (logits.argmax(-1) == labels).double().mean(1).tolist()
+        network = module.network
+        vote = network.vote(logits.to(network.meta_bias), list(range(len(logits)))).argmax(1).cpu()
+        values = {f"member_{number}/val/top1": value for number, value in enumerate(members)}
+        return values | {"val/top1": float((vote == labels).double().mean())}
+
+    def tell(self, candidate: Any, values: Mapping[str, float]) -> None:
+        """It is done."""
+        self.done = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Whether it is done."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.done = bool(state["done"])
