@@ -1,0 +1,49 @@
+"""Ensembles over two ranks are those of one: members, bootstrap counts, errors, folds and out-of-bag estimates."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from paperzoo.runs import checkpoints, record
+
+pytestmark = pytest.mark.full
+
+TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
+WORDS = ["model.depth=11", "model.width=2", "data.limit_train=96", "data.image_size=12", "data.validation=50",
+         "data.test=50", "data.augment.crop_padding=0", "norm=group", "optimizer.lr=0.05", "trainer.precision=64-true",
+         "trainer.threads=1", "trainer.max_epochs=2", "logger=none"]  # fmt: skip
+MODELS = {
+    "bagging": ["model.members=3"],
+    "boosting": ["model.members=2"],
+    "stacking": ["model.papers=[resnet]", "procedure.folds=2"],
+}
+
+
+def trained(runs, *words):
+    command = [sys.executable, TRAIN, *WORDS, *words, f"paths.runs_dir={runs}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (path,) = runs.glob("*/*/*/run.json")
+    entry = record.read(path.parent)
+    return entry, checkpoints.load(path.parent / entry.checkpoints["last"])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_two_ranks_train_the_ensemble_of_one(model, tmp_path):
+    words = [f"model={model}", *MODELS[model]]
+    one, expected = trained(tmp_path / "one", *words, "trainer=cpu", "data.batch_size=16")
+    two, got = trained(tmp_path / "two", *words, "trainer=ddp_cpu", "data.batch_size=8")
+    assert two.ranks == 2
+    assert expected["state_dict"].keys() == got["state_dict"].keys()
+    for name, value in expected["state_dict"].items():
+        torch.testing.assert_close(got["state_dict"][name], value, rtol=0, atol=1e-7, msg=name)
+    assert len(expected["outcomes"]) == len(got["outcomes"])
+    for a, b in zip(expected["outcomes"], got["outcomes"], strict=True):
+        if isinstance(a, dict):
+            assert all(torch.equal(a[key], b[key]) for key in a if isinstance(a[key], torch.Tensor))
+    metrics = one.results["last"].metrics
+    assert two.results["last"].metrics == pytest.approx(metrics, abs=1e-5)
+    assert model != "bagging" or "oob/top1" in metrics
