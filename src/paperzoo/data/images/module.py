@@ -30,7 +30,7 @@ from paperzoo.data.images.loaders import (
     row_name,
 )
 from paperzoo.data.images.maps import Mapped, take_apart
-from paperzoo.data.images.rows import SplitRows, histogram, spread
+from paperzoo.data.images.rows import SplitRows, moments, readable, spread
 from paperzoo.data.images.schema import ImageOptions
 from paperzoo.data.images.stored import Source
 from paperzoo.data.interface import Batch, RunData, sequence_of
@@ -431,16 +431,7 @@ class ImageData(RunData):
     def _skip_corrupt(self) -> None:
         """Without memory to decode into, look at every image once, so that the run's rows are known."""
         for name, part in self.parts.items():
-
-            def good(place: int, part: SplitRows = part) -> bool:
-                try:
-                    open_image(self._raw(part, place)[0])
-                except CorruptImage:
-                    return False
-                return True
-
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                keep = np.fromiter(pool.map(good, range(len(part))), dtype=bool, count=len(part))
+            keep = readable(part)
             self._left_out[name] = [part.split.where(int(row)) for row in part.rows[~keep]]
             part.rows = part.rows[keep]
 
@@ -466,14 +457,7 @@ class ImageData(RunData):
             return self._per_channel("mean", self.config.mean), self._per_channel("std", self.config.std)
         images = self.parts["train"].images
         arrays: Iterable[np.ndarray] = [images] if images is not None else self._sample()
-        counts = np.zeros((self.in_chans, 256), dtype=np.int64)  # exact, and no pass in floats
-        for array in arrays:
-            counts += histogram(array[:, : self.in_chans])
-        values = np.arange(256) / 255
-        total = counts.sum(axis=1)
-        mean = (counts @ values) / total
-        variance = (counts @ values**2) / total - mean**2
-        return mean.tolist(), np.sqrt(np.maximum(variance, 1e-8)).tolist()
+        return moments(arrays, self.in_chans)
 
     def _per_channel(self, name: str, values: list[float]) -> list[float]:
         if len(values) not in (1, self.in_chans):
