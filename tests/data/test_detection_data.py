@@ -12,6 +12,7 @@ from paperzoo.config import compose
 from paperzoo.data.detection.coco import mask_of, read_annotations
 from paperzoo.data.detection.digits import box_of
 from paperzoo.data.detection.transforms import flip, padded, resize, scaled_size
+from paperzoo.data.images.loaders import Key
 from paperzoo.data.interface import make_data
 from paperzoo.errors import RunError, UserError
 
@@ -170,7 +171,7 @@ def test_coco_is_read(tmp_path):
     code = pycoco.frPyObjects({"size": [20, 30], "counts": counts}, 20, 30)
     assert np.array_equal(sample.masks[1], pycoco.decode(code).astype(bool))
     assert len(data.source.train.read(1).labels) == 0
-    sample = data._loader("train", 1, train=True).dataset._trained(sample, 0, 0)[1]
+    sample = data._loader("train", 1, train=True).dataset._trained(sample, Key(0, 0))[1]
     assert sample["boxes"].tolist() == [[4, 4, 24, 20]]  # twice as large, without the crowd
     (batch,) = list(data.test_dataloader())
     target = batch[1][0]
