@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from paperzoo import cards
 
 IMPORT = """
@@ -57,5 +59,6 @@ def test_every_network_is_in_timms_registry_and_its_paper_is_imported_when_it_is
     runs(MAKE)
 
 
+@pytest.mark.full
 def test_it_does_not_matter_which_is_imported_first():
     runs(TIMM_FIRST)

@@ -190,12 +190,16 @@ LARGE = ["scnet50", "res2net50_26w_4s", "shufflenet_v2_1_0x", "nasnet_a_mobile"]
 CLASSIFYING = [slug for slug in papers() if cards.load(slug).tasks[0] == "classification"]
 
 
+def small(paper):
+    """A paper's network in small, its kernels laid out as ``paperzoo.load`` lays them out."""
+    config = configured(paper)
+    return make_module(config, load_data(config)).network.eval().to(memory_format=torch.contiguous_format)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("paper", CLASSIFYING)
 def test_every_small_network_can_be_exported(paper, tmp_path):
-    config = configured(paper)
-    module = make_module(config, load_data(config)).eval()
-    check(module.network, torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)), tmp_path)
+    check(small(paper), torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)), tmp_path)
 
 
 @pytest.mark.full
@@ -238,9 +242,7 @@ class TestOnnx:
     @pytest.mark.full
     @pytest.mark.parametrize("paper", CLASSIFYING)
     def test_every_small_network(self, paper, tmp_path):
-        config = configured(paper)
-        network = make_module(config, load_data(config)).network.eval()
-        self.export(network, torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)), tmp_path)
+        self.export(small(paper), torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)), tmp_path)
 
     @pytest.mark.full
     @pytest.mark.parametrize("name", LARGE)
