@@ -50,7 +50,7 @@ def test_a_classifier_from_the_command_line(runs, classifier, digits, tmp_path):
     assert f"skipped {tmp_path / 'zz_broken.png'}: not an image\n" in done.stdout
     assert "60 photos predicted, 1 skipped" in done.stdout
     table = next(line for line in done.stdout.splitlines() if line.startswith("000.png"))
-    assert f"{rows[0]['class']} {100 * float(rows[0]['probability']):.1f} %" in table
+    assert f"{rows[0]['class']} ({100 * float(rows[0]['probability']):.1f} %)" in table
 
     # the probabilities, in float64 from the files
     network = paperzoo.load(folders.find(runs, classifier.id)).double()

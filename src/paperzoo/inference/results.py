@@ -100,7 +100,7 @@ class Classes(Results):
         self.write_rows()
         files: dict[str, list[str]] = {}
         for row in self.rows:
-            files.setdefault(row["file"], []).append(f"{row['class']} {100 * row['probability']:.1f} %")
+            files.setdefault(row["file"], []).append(f"{row['class']} ({100 * row['probability']:.1f} %)")
         places = len(next(iter(files.values())))
         _show(display, ("file", *map(str, range(1, places + 1))), [(file, *words) for file, words in files.items()])
         display.line(f"\n{self.folder / self.FILE}")
@@ -137,7 +137,7 @@ class Maps(Results):
         self.write_rows()
         files: dict[str, list[str]] = {}
         for row in self.rows:
-            files.setdefault(row["file"], []).append(f"{row['class']} {100 * row['share']:.1f} %")
+            files.setdefault(row["file"], []).append(f"{row['class']} ({100 * row['share']:.1f} %)")
         _show(display, ("file", "classes"), [(file, ", ".join(parts[: self.top])) for file, parts in files.items()])
         for name in (self.FILE, "maps/", "pictures/"):
             display.line(f"{self.folder}/{name}")
