@@ -86,6 +86,8 @@ def test_mistakes_are_one_line(weights, tmp_path):
         published.evaluate(compose("train", words(path, root)))
     with pytest.raises(UserError, match=r"model.checkpoint must be given"):
         published.evaluate(compose("train", [w for w in words(path, root) if "checkpoint" not in w]))
+    with pytest.raises(UserError, match=r"has images of 1 channel.*, shufflenet_v2_0_5x is published for 3"):
+        published.evaluate(compose("train", [*words(path, folder(tmp_path / "g", CLASSES)), "data.in_chans=1"]))
     with pytest.raises(UserError, match="a run's own weights go with run=12ab"):
         published.evaluate(compose("train", [*words(path, root), "model.checkpoint=run:12ab"]))
     with pytest.raises(UserError, match="the weights do not fit this network"):

@@ -92,8 +92,14 @@ def evaluate(config: Config) -> dict[str, float]:
             f"model.checkpoint={config.model.checkpoint}: knows {classes} classes, data={config.data.name} has "
             f"{data.num_classes}"
         )
-    making.load_weights(module, content, config.model.name)
     preparation = resolve_model_data_config(module.network)
+    taken = preparation["input_size"][0]
+    if data.in_chans != taken:
+        raise UserError(
+            f"data={config.data.name}: has images of {data.in_chans} channel(s), {config.model.network} is published "
+            f"for {taken}; set data.in_chans={taken}"
+        )
+    making.load_weights(module, content, config.model.name)
     metrics = _measured(module, _Prepared(data, preparation), config)
     display = Display()
     kept = {name: preparation[name] for name in ("input_size", "crop_pct", "interpolation", "mean", "std")}
