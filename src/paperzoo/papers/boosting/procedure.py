@@ -1,4 +1,4 @@
-"""Boosting and snapshot ensembles as stages: one training for each member, then the vote.
+"""Boosting, gradient boosting and snapshot ensembles as stages: one training for each member, then the vote.
 
 ``SammeStages`` is Algorithm 2 of Zhu et al., 2009, over networks. What a stage comes to is which training samples its
 member gets wrong, without augmentation; all weights follow from that, so that a resumed run has the same ones.
@@ -96,6 +96,28 @@ class SnapshotStages(Procedure):
         yield Vote("vote", prepare=partial(elect, [1.0] * members), votes=[1.0] * members)
 
 
+class GradientStages(Procedure):
+    """Gradient boosting: each member is fitted to the residuals of the sum of those before.
+
+    Args:
+        shrinkage: ν, what a member is multiplied with in the sum.
+        epochs: of each member; None: ``trainer.max_epochs``.
+    """
+
+    def __init__(self, shrinkage: float = 1.0, epochs: int | None = None) -> None:
+        self.shrinkage, self.epochs = shrinkage, epochs
+
+    def stages(self, config: Any) -> Generator[Stage, Any, None]:
+        """A training for each member, and the vote."""
+        members = _members(config)
+        if config.model.model_extra.get("voting") != "sum":
+            raise UserError("procedure=gradient_boosting: members are summed; set model.voting=sum")
+        votes = [self.shrinkage] * members
+        for number in range(members):
+            yield Training(f"member {number}", epochs=self.epochs, prepare=partial(fit_residuals, number, votes))
+        yield Vote("vote", prepare=partial(elect, votes), votes=votes)
+
+
 def _members(config: Any) -> int:
     members = (config.model.model_extra or {}).get("members")
     if members is None:
@@ -132,6 +154,12 @@ def go_on(number: int, module: Any, data: Any) -> None:
     members = module.network.members
     if number:
         members[number].load_state_dict(members[number - 1].state_dict())
+    module.network.select(number)
+
+
+def fit_residuals(number: int, votes: list[float], module: Any, data: Any) -> None:
+    """Train one member alone, upon the sum of those before."""
+    elect(votes, module, data)
     module.network.select(number)
 
 
