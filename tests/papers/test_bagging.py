@@ -234,6 +234,30 @@ def test_the_logits_are_the_vote(voting):
     torch.testing.assert_close(module(images).softmax(1).double(), expected.double(), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize(("model", "words"), [
+    ("bagging", ["model.members=2"]), ("boosting", ["model.members=2"]), ("stacking", ["model.papers=[resnet]"]),
+])  # fmt: skip
+def test_an_ensemble_is_exported_with_the_weights_that_it_was_given(model, words):
+    """What votes is decided before, not looked up in a buffer at each call."""
+    config = configured(model, "model.width=2", "data.image_size=12", *words)
+    data = make_data(config)
+    network = make_module(config, data).eval().network
+    state = network.state_dict()
+    if model == "stacking":
+        state |= {"meta_weight": torch.randn(10, 10), "meta_bias": torch.randn(10), "fitted": torch.tensor(True)}
+    else:
+        state["weights"] = torch.tensor([0.0, 2.0])
+    network.load_state_dict(state)
+    images = batch_of(data).inputs
+    with torch.no_grad():
+        logits = network(images)
+        exported = torch.export.export(network, (images,)).module()(images)
+        last = network.members[-1](images)
+    torch.testing.assert_close(exported, logits)
+    expected = last.softmax(1) @ state["meta_weight"].T + state["meta_bias"] if model == "stacking" else last
+    torch.testing.assert_close(logits, expected)
+
+
 def poisoned(module):
     with torch.no_grad():
         module.network.members[1].fc.bias[0] = float("nan")

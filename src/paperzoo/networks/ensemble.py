@@ -98,7 +98,7 @@ class Ensemble(nn.Module):
 
     Attributes:
         members: the networks.
-        weights: (M,) of the members in the vote, a buffer; one with weight 0 is not asked.
+        weights: (M,) of the members in the vote, a buffer that ``weigh`` sets; one with weight 0 is not asked.
         active: the one member that is trained and asked; None: all are.
 
     Raises:
@@ -117,6 +117,20 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(_seeded(make, first + number) for number, make in enumerate(makes))
         self.register_buffer("weights", torch.ones(len(makes)))
         self.active: int | None = None
+        self.look()
+        self.register_load_state_dict_post_hook(_look)
+
+    def look(self) -> None:
+        """Note which members vote: a look at each call would wait for the device, and no exporter could follow it."""
+        numbers = range(len(self.members))
+        self.voters = list(numbers) if self.weights.is_meta else [n for n in numbers if float(self.weights[n]) > 0]
+
+    @torch.no_grad()
+    def weigh(self, weights: Sequence[float]) -> None:
+        """Set the weights of the first members in the vote; the others have none."""
+        self.weights.zero_()
+        self.weights[: len(weights)] = torch.tensor(weights, dtype=self.weights.dtype)
+        self.look()
 
     def select(self, active: int | None) -> None:
         """Let one member be trained and asked alone, or all of them (None)."""
@@ -126,11 +140,7 @@ class Ensemble(nn.Module):
 
     def asked(self) -> list[int]:
         """The members that are trained and asked."""
-        if self.active is not None:
-            return [self.active]
-        if self.weights.is_meta:  # without values, to be counted
-            return list(range(len(self.members)))
-        return [number for number, weight in enumerate(self.weights.tolist()) if weight > 0]
+        return self.voters if self.active is None else [self.active]
 
     def each(self, images: Tensor, numbers: list[int]) -> list[Tensor]:
         """The logits (B, K) of some members; apart, so that one that is left out of a loss gets no gradient."""
@@ -205,6 +215,10 @@ def member_state(state: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
         if own := {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}:
             return own
     raise UserError(f"member {number}: these weights have no such member of an ensemble")
+
+
+def _look(module: Any, _: Any) -> None:
+    module.look()
 
 
 def _seeded(make: Callable[[], nn.Module], number: int) -> nn.Module:

@@ -73,7 +73,7 @@ class Bagging(EnsembleClassification):
     @torch.no_grad()
     def _drop(self, number: int) -> None:
         """No vote, no gradient, and zeros in place of what may not be finite."""
-        self.network.weights[number] = 0
+        self.network.weigh([0.0 if n == number else w for n, w in enumerate(self.network.weights.tolist())])
         for value in self.network.members[number].state_dict(keep_vars=True).values():
             value.zero_()
 

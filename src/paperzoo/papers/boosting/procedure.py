@@ -166,10 +166,7 @@ def fit_residuals(number: int, votes: list[float], module: Any, data: Any) -> No
 def elect(votes: list[float], module: Any, data: Any) -> None:
     """Let the members vote with these weights, and those that were not trained not at all."""
     module.network.select(None)
-    weights = module.network.weights
-    with torch.no_grad():
-        weights.zero_()
-        weights[: len(votes)] = torch.tensor(votes, dtype=weights.dtype)
+    module.network.weigh(votes)
 
 
 def judge(weights: np.ndarray | None, module: Any, data: Any) -> dict[str, Any]:

@@ -34,19 +34,23 @@ class Stacked(Ensemble):
         self.register_buffer("meta_weight", torch.zeros(num_classes, len(makes) * num_classes))
         self.register_buffer("meta_bias", torch.zeros(num_classes))
         self.register_buffer("fitted", torch.tensor(False))
+        self.look()
+
+    def look(self) -> None:
+        """Note also whether there is a meta-learner."""
+        super().look()
+        fitted = getattr(self, "fitted", None)
+        self.has_meta = fitted is not None and not fitted.is_meta and bool(fitted)
 
     def vote(self, logits: Tensor, numbers: list[int]) -> Tensor:
         """The meta-learner's logits (B, K) of the logits (M, B, K) of all members."""
-        if not self._has_meta():
+        if not self.has_meta:
             return super().vote(logits, numbers)
         return self.log_probabilities(logits, numbers)
 
-    def _has_meta(self) -> bool:
-        return not self.fitted.is_meta and bool(self.fitted)
-
     def log_probabilities(self, logits: Tensor, numbers: list[int]) -> Tensor:
         """Likewise."""
-        if not self._has_meta():
+        if not self.has_meta:
             return super().log_probabilities(logits, numbers)
         return nn.functional.linear(side_by_side(logits), self.meta_weight.to(logits), self.meta_bias.to(logits))
 

@@ -100,6 +100,7 @@ def fit(c: float, features: Tensor, labels: Tensor, module: Any, data: Any) -> N
         network.meta_weight.copy_(torch.from_numpy(weight))
         network.meta_bias.copy_(torch.from_numpy(bias))
         network.fitted.fill_(True)
+    network.look()
 
 
 def regression(features: np.ndarray, labels: np.ndarray, classes: int, c: float) -> tuple[np.ndarray, np.ndarray]:
