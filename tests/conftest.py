@@ -3,12 +3,19 @@
 import os
 
 import pytest
+import tiers
 import torch
 
 os.environ.pop("DATA_DIR", None)  # tests run on data that a dependency brings or that they draw
 os.environ.pop("RUNS_DIR", None)
 os.environ["WANDB_MODE"] = "offline"
 torch.set_num_threads(1)  # tests run side by side
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """Slow tests are in the full tier."""
+    tiers.mark(items)
 
 
 @pytest.fixture(scope="session")

@@ -159,6 +159,7 @@ def test_resumes_equal(paper, alone, tmp_path):
     assert equal_state(last[0]["state_dict"], last[1]["state_dict"])
 
 
+@pytest.mark.promise
 def test_golden_losses_are_what_they_were(paper, tmp_path):
     """A change of what all papers share leaves them alone; tests/contract/golden.py writes those that are meant."""
     losses = golden_losses(paper, tmp_path)

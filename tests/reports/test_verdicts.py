@@ -149,6 +149,7 @@ def drawn(number: int) -> Report:
     return made if goal == "maximize" else analyse(given, sweep(parameters=parameters), Description(worth=1.0))
 
 
+@pytest.mark.promise
 def test_200_drawn_reports_say_what_their_intervals_say():
     seen = set()
     for number in range(200):

@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from paperzoo.config import compose
 from paperzoo.errors import Interrupted, RunError, UserError
-from paperzoo.runs import checkpoints, compare, record
+from paperzoo.runs import checkpoints, compare, exact_state, record
 from paperzoo.runs.history import History
 from paperzoo.tasks.classification import ResidualClassifier
 from paperzoo.training import train
@@ -235,3 +235,21 @@ def test_a_killed_process_is_seen_as_interrupted(tmp_path):
     assert entry.observed_status() == "interrupted"
     entry.segments[-1].process_started += 3600
     assert entry.observed_status() == "running"
+
+
+@pytest.mark.parametrize(("patience", "step"), [(10.0, 6), (0.0, None)])
+def test_a_signal_during_validation_waits_for_its_end_and_the_state_is_saved(patience, step, tmp_path, monkeypatch):
+    """6 steps an epoch; a validation that takes too long is left at once."""
+    validate = ResidualClassifier.validation_step
+
+    def stopping(self, batch, batch_idx):
+        if not self.trainer.sanity_checking and self.trainer.global_step == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return validate(self, batch, batch_idx)
+
+    monkeypatch.setattr(ResidualClassifier, "validation_step", stopping)
+    monkeypatch.setattr(exact_state, "PATIENCE", patience)
+    with pytest.raises(Interrupted):
+        train(compose("train", [*WORDS, "checkpoint.every_seconds=null", f"paths.runs_dir={tmp_path}"]))
+    found = checkpoints.newest_state(only(tmp_path))
+    assert (None if found is None else checkpoints.load(found)["global_step"]) == step

@@ -45,6 +45,7 @@ def died(runs: Path, step: int, words: list[str]) -> None:
         train(compose("train", [*WORDS, *words, f"paths.runs_dir={runs}"]))
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize(
     ("step", "words"),
     [

@@ -99,6 +99,7 @@ def test_resume_of_a_finished_run_says_so(staged, capsys):
     assert compare.first_difference(entry, again) is None
 
 
+@pytest.mark.promise
 @pytest.mark.parametrize("procedure", [TrainSearch, SearchTrain])
 def test_a_search_that_comes_first_or_last_goes_on_after_a_kill(procedure, tmp_path, monkeypatch):
     words = [*WORDS, f"procedure._target_=pruning.{procedure.__name__}", "checkpoint.every_steps=1"]

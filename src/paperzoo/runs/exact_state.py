@@ -23,6 +23,8 @@ from paperzoo.metric import Metric
 from paperzoo.runs.checkpoints import BEST, STATE
 from paperzoo.runs.signals import NOTED, SIGNALS, may_listen
 
+PATIENCE = 10.0  # seconds for the end of a validation, after which the state is saved; clusters kill after 30
+
 
 class Interval:
     """When a state is due, and whether a signal asked the run to stop."""
@@ -31,6 +33,7 @@ class Interval:
         self.every_steps, self.every_seconds = every_steps, every_seconds
         self.last_time = time.monotonic()
         self.received = 0
+        self.received_at = 0.0
         self.previous_handlers: dict[int, Any] = {number: signal.getsignal(number) for number in SIGNALS}
 
     def is_due(self, step: int) -> bool:
@@ -51,7 +54,7 @@ class Interval:
                 signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
+        self.received, self.received_at = number, time.monotonic()
         NOTED.append(number)
         signal.signal(signal.SIGINT, self.previous_handlers[signal.SIGINT])  # a second Ctrl-C does not wait
 
@@ -109,11 +112,12 @@ class ExactState(Checkpoint):
     def on_validation_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """A signal during validation does not wait for its end: the last saved state is before it.
+        """A signal does not wait for the end of a long validation: the last saved state is before it.
 
         Where ranks validate together, one that stopped would leave the others waiting: they stop after it.
         """
-        if self.interval.received and trainer.world_size == 1:
+        waited = time.monotonic() - self.interval.received_at
+        if self.interval.received and waited > PATIENCE and trainer.world_size == 1:
             raise Interrupted(self.interval.received)
 
     def _act(self, trainer: L.Trainer, pl_module: Any, *, due: bool) -> None:
