@@ -1,4 +1,4 @@
-"""Which tests `make test` leaves out: those that took over half a second of processor time, but for promises.
+"""Which tests `make test` leaves out: those that took over a third of a second of processor time, but for promises.
 
     python tests/tiers.py [paths ...]      run tests (all), and put their times' verdict into tests/slow.txt
 
@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 FILE = Path(__file__).with_name("slow.txt")
-MOST = 0.5  # seconds
+MOST = 0.35  # seconds
 INTO = "PAPERZOO_TEST_TIMES"  # environment variable: the file that times are added to
 
 
