@@ -5,10 +5,10 @@
 
 The checkout is of the commit that the records are from, or were anchored at last. Two processors round otherwise, so
 that records from another machine cannot be repeated bit for bit here. Two versions of the code can be compared on one
-machine: for each variant both train its first seed for one epoch of a part of its data, and every metric must be equal
-bit for bit. The records then get the identity and the code version that this code gives them, so that a sweep takes
-them for finished; ``provenance.anchored`` keeps what they had. ``golden.yaml`` is written again. Option: data_dir=data
-(or the variable DATA_DIR).
+machine: for each variant both train its first seed for two epochs of a part of its data (a warm-up ends after one), and
+every metric must be equal bit for bit. The records then get the identity and the code version that this code gives
+them, so that a sweep takes them for finished; ``provenance.anchored`` keeps what they had. ``golden.yaml`` is written
+again. Option: data_dir=data (or the variable DATA_DIR).
 """
 
 import os
@@ -31,8 +31,8 @@ from paperzoo.runs.identity import code_of, identity
 from paperzoo.runs.provenance import hardware
 from paperzoo.runs.record import Anchor, Record, write_atomically
 
-MOST = 1280  # training images of a comparison
-SHORT = ("trainer.max_epochs=1", "data.test=500", "logger=none", "repeat=true")
+MOST = 640  # training images of a comparison
+SHORT = ("trainer.max_epochs=2", "data.test=500", "logger=none", "repeat=true")
 LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
 
 
