@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,9 +15,10 @@ from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.machine import make_trainer
 from paperzoo.norms.batch_average import batch_average
-from paperzoo.reproduction import as_recorded
+from paperzoo.reproduction import ONE_DEVICE, as_recorded
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.record import Record
+from paperzoo.runs.weights import of_run
 from paperzoo.tasks.making import make_module
 
 
@@ -40,7 +41,7 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     data = make_data(config)
     demand_same(entry, data)
     module = make_module(config, data)
-    weights = checkpoints.load(_checkpoint(folder, entry, choice.weights))
+    weights = checkpoints.load(of_run(folder, entry, choice.weights))
     stages.prepare(config, module, data, weights.get("outcomes", []))
     module.load_state_dict(weights["state_dict"])
     if choice.norm_statistics == "batch_average":
@@ -69,19 +70,7 @@ def demand_same(entry: Record, data: RunData) -> None:
 def one_device(entry: Record, accelerator: str) -> dict[str, Any]:
     """A single device's trainer, without autocast: the weights are float32, or float64 if they were trained so."""
     precision = "64-true" if entry.config["trainer"]["precision"] == "64-true" else "32-true"
-    one = {"devices": 1, "num_nodes": 1, "strategy": "auto", "backend": None}
-    return {"accelerator": accelerator, "precision": precision, **one}
-
-
-def _checkpoint(folder: Path, entry: Record, weights: Literal["last", "best"]) -> Path:
-    if weights in entry.checkpoints:
-        return folder / entry.checkpoints[weights]
-    path = folder / "checkpoints" / {"last": checkpoints.LAST, "best": checkpoints.BEST}[weights]
-    if path.is_file():
-        return path
-    raise UserError(
-        f"run={entry.id}: it is {entry.observed_status()} and has no {weights} weights yet; train it to the end"
-    )
+    return {"accelerator": accelerator, "precision": precision, **ONE_DEVICE}
 
 
 def _epoch(entry: Record, weights: dict[str, Any]) -> int:

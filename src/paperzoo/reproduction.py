@@ -11,6 +11,7 @@ from paperzoo.errors import UserError
 from paperzoo.runs import compare, folders, record
 from paperzoo.runs.record import Record
 
+ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "backend": None}  # of a trainer
 SHOWN = 6  # changed files that are named
 BIT_BY_BIT = ("torch", "numpy", "torchvision", "timm", "pytorch-lightning", "pillow", "python")
 

@@ -17,6 +17,9 @@ from paperzoo import cards
 from paperzoo.config import compose
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import Batch, RunData
+from paperzoo.reports import golden_row
+from paperzoo.runs import checkpoints, folders
+from paperzoo.runs.record import Record
 from paperzoo.tasks.task import Task
 
 FILE = "contract.yaml"
@@ -73,15 +76,12 @@ def loss_of(module: Task, batch: Batch) -> torch.Tensor:
 
 def golden_losses(paper: str, runs: Path, of: Row | None = None) -> list[float]:
     """The losses of three steps in float64, as the run writes them."""
-    import csv
+    return golden_row.losses_of(configured(paper, *GOLDEN, runs=runs, of=of))
 
-    from paperzoo.training import train
 
-    entry = train(configured(paper, *GOLDEN, runs=runs, of=of))
-    assert entry is not None
-    (file,) = runs.glob(f"{paper}/{entry.identity}/{entry.attempt}/steps.csv")
-    with file.open() as lines:
-        return [float(line["train/loss"]) for line in csv.DictReader(lines)]
+def last_checkpoint(entry: Record, runs: Path) -> dict[str, Any]:
+    """What a run's last checkpoint holds."""
+    return checkpoints.load(folders.find(runs, entry.id) / entry.checkpoints["last"])
 
 
 def equal_state(first: dict[str, Any], second: dict[str, Any]) -> bool:

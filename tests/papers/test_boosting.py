@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from contract import configured, equal_state
+from contract import configured, equal_state, last_checkpoint
 from interruption import Died, dying_at
 
 from paperzoo.config import compose
@@ -17,7 +17,7 @@ from paperzoo.evaluation import evaluate
 from paperzoo.papers.boosting import procedure, snapshot_factor
 from paperzoo.papers.boosting.procedure import SammeStages, Vote
 from paperzoo.papers.boosting.snapshot import snapshot
-from paperzoo.runs import checkpoints, compare, folders
+from paperzoo.runs import compare, folders
 from paperzoo.tasks.making import make_module
 from paperzoo.training import train
 
@@ -106,10 +106,6 @@ def boosted(runs, *words):
     return train(configured("boosting", *WORDS, *words, runs=runs))
 
 
-def content(entry, runs):
-    return checkpoints.load(folders.find(runs, entry.id) / entry.checkpoints["last"])
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
@@ -126,7 +122,7 @@ def test_stages_are_visible(alone):
 
 def test_votes_and_errors_are_those_of_a_naive_loop_over_the_trained_members(alone):
     entry, runs = alone
-    saved = content(entry, runs)
+    saved = last_checkpoint(entry, runs)
     config = configured("boosting", *WORDS)
     data = make_data(config)
     module = make_module(config, data)
@@ -161,7 +157,7 @@ def test_members_that_wait_are_not_trained(alone, tmp_path):
     """The first member is the same, bit for bit, whether others follow or not."""
     entry, runs = alone
     one = boosted(tmp_path, "model.members=1")
-    states = [content(e, r)["state_dict"] for e, r in ((one, tmp_path), (entry, runs))]
+    states = [last_checkpoint(e, r)["state_dict"] for e, r in ((one, tmp_path), (entry, runs))]
     first = {name: value for name, value in states[0].items() if name.startswith("network.members.0.")}
     assert len(first) > 10
     assert equal_state(first, {name: states[1][name] for name in first})
@@ -183,7 +179,7 @@ def assert_goes_on(alone, runs, dies):
     assert len(got.segments) == 2
     assert got.id == entry.id
     assert compare.first_difference(entry, got) is None
-    assert equal_state(content(entry, before)["state_dict"], content(got, runs)["state_dict"])
+    assert equal_state(last_checkpoint(entry, before)["state_dict"], last_checkpoint(got, runs)["state_dict"])
 
 
 FULL = pytest.mark.full
@@ -261,7 +257,7 @@ def test_a_snapshot_ensemble_goes_on_from_the_member_before_at_the_schedules_rat
     with (folders.find(tmp_path, entry.id) / "steps.csv").open() as lines:
         rates = [float(line["lr"]) for line in csv.DictReader(lines)]
     assert rates == pytest.approx([0.1 * snapshot_factor(t, 16, 2) for t in range(16)], abs=1e-12)
-    state = content(entry, tmp_path)["state_dict"]
+    state = last_checkpoint(entry, tmp_path)["state_dict"]
     assert state["network.weights"].tolist() == [1, 1]
     begun = []
     select = procedure.go_on

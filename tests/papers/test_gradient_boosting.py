@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contract import batch_of, configured, equal_state
+from contract import batch_of, configured, equal_state, last_checkpoint
 from interruption import Died, dying_at
 from torch.nn import functional as F
 
@@ -13,7 +13,7 @@ from paperzoo.evaluation import evaluate
 from paperzoo.networks.ensemble import additive_vote
 from paperzoo.papers.boosting.module import residuals
 from paperzoo.papers.boosting.procedure import fit_residuals
-from paperzoo.runs import checkpoints, compare, folders
+from paperzoo.runs import compare
 from paperzoo.tasks.making import make_module
 from paperzoo.training import train
 
@@ -24,10 +24,6 @@ WORDS = ["procedure=gradient_boosting", "procedure.shrinkage=0.5", "model.voting
 
 def boosted(runs, *words):
     return train(configured("boosting", *WORDS, *words, runs=runs))
-
-
-def content(entry, runs):
-    return checkpoints.load(folders.find(runs, entry.id) / entry.checkpoints["last"])
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +72,7 @@ def test_a_stages_loss_is_the_squared_distance_to_the_residuals_of_the_sum_befor
 
 def test_the_run_is_the_sum_and_each_member_lowers_the_training_loss(alone):
     entry, runs = alone
-    saved = content(entry, runs)
+    saved = last_checkpoint(entry, runs)
     config = configured("boosting", *WORDS)
     data = make_data(config)
     module = make_module(config, data)
@@ -110,7 +106,7 @@ def test_a_kill_within_a_stage_goes_on_exactly(step, alone, tmp_path):
     got = boosted(tmp_path, *words)
     assert len(got.segments) == 2
     assert compare.first_difference(entry, got) is None
-    assert equal_state(content(entry, runs)["state_dict"], content(got, tmp_path)["state_dict"])
+    assert equal_state(last_checkpoint(entry, runs)["state_dict"], last_checkpoint(got, tmp_path)["state_dict"])
 
 
 def test_the_sum_by_hand():

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contract import configured, equal_state
+from contract import configured, equal_state, last_checkpoint
 from interruption import Died, dying_at
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
@@ -20,7 +20,7 @@ from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.papers.stacking import Stacking, features, out_of_fold, stratified_folds
 from paperzoo.papers.stacking.procedure import NEVER, regression
-from paperzoo.runs import checkpoints, compare, folders
+from paperzoo.runs import compare
 from paperzoo.tasks.making import make_module
 from paperzoo.training import train
 
@@ -169,10 +169,6 @@ def stacked(runs, *words):
     return train(configured("stacking", *WORDS, *words, runs=runs))
 
 
-def content(entry, runs):
-    return checkpoints.load(folders.find(runs, entry.id) / entry.checkpoints["last"])
-
-
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     runs = tmp_path_factory.mktemp("runs")
@@ -185,7 +181,7 @@ def test_stages_and_what_came_of_them(alone):
         ("folds", "loop", 0), ("without fold 0", "fit", 6), ("without fold 1", "fit", 6), ("all", "fit", 12),
         ("meta", "loop", 1),
     ]  # fmt: skip
-    saved = content(entry, runs)
+    saved = last_checkpoint(entry, runs)
     config = configured("stacking", *WORDS)
     data = make_data(config)
     labels = data.tensors("train")[1]
@@ -205,7 +201,7 @@ def test_the_test_metrics_are_those_of_the_meta_learner(alone):
     config = configured("stacking", *WORDS)
     data = make_data(config)
     module = make_module(config, data)
-    state = content(entry, runs)["state_dict"]
+    state = last_checkpoint(entry, runs)["state_dict"]
     module.load_state_dict(state)
     module.eval()
     images, labels = data.tensors("test")
@@ -222,7 +218,7 @@ def test_a_fold_is_predicted_by_a_training_without_it(tmp_path, alone, monkeypat
     from paperzoo.data.images.module import ImageData
 
     entry, runs = alone
-    dealt, first, second, _ = content(entry, runs)["outcomes"]
+    dealt, first, second, _ = last_checkpoint(entry, runs)["outcomes"]
     held_out = (dealt["folds"] == 0).numpy()
     set_up = ImageData.setup
 
@@ -237,7 +233,7 @@ def test_a_fold_is_predicted_by_a_training_without_it(tmp_path, alone, monkeypat
 
     monkeypatch.setattr(ImageData, "setup", planted)
     monkeypatch.setattr("paperzoo.papers.stacking.procedure.stratified_folds", lambda *_: dealt["folds"].numpy())
-    other = content(stacked(tmp_path), tmp_path)["outcomes"]
+    other = last_checkpoint(stacked(tmp_path), tmp_path)["outcomes"]
     assert not torch.equal(other[0]["labels"], dealt["labels"])
     assert torch.equal(other[1], first)
     assert not torch.equal(other[2], second)
@@ -252,7 +248,7 @@ def test_a_kill_within_a_fold_goes_on_exactly(step, alone, tmp_path):
     got = stacked(tmp_path, *words)
     assert len(got.segments) == 2
     assert compare.first_difference(entry, got) is None
-    assert equal_state(content(entry, runs)["state_dict"], content(got, tmp_path)["state_dict"])
+    assert equal_state(last_checkpoint(entry, runs)["state_dict"], last_checkpoint(got, tmp_path)["state_dict"])
 
 
 def test_features_are_pixels_or_the_last_layer():

@@ -127,10 +127,9 @@ def _child(words: list[str], log: Path, rank: int, ranks: int, port: int, kill: 
         os.dup2(handle, 1)
         os.dup2(handle, 2)
         if ranks > 1:  # as torchrun sets it
-            os.environ |= {
-                "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks),
-                "GROUP_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "soak",
-            }  # fmt: skip
+            from forked import torchrun
+
+            os.environ |= torchrun(rank, ranks, port)
         if kill and kill[0] == rank:
             die_at(kill[1], kill[2])
         train(compose("train", words))
@@ -219,7 +218,7 @@ def soak(trials: int, ranks: int, seed: int, norm: str, stages: int) -> int:
 
 if __name__ == "__main__":
     sys.modules["soak"] = sys.modules["__main__"]
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))  # pruning.py
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))  # pruning.py, forked.py
     options: dict[str, Any] = {"trials": 200, "ranks": 1, "seed": 0, "norm": "paper", "stages": 0}
     options |= {key: value if key == "norm" else int(value) for key, value in (w.split("=") for w in sys.argv[1:])}
     sys.exit(min(soak(**options), 100))

@@ -69,14 +69,14 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
     if arguments.help:
         print(_help(config_name))
         return
-    if not (arguments.shell_completion or arguments.config_dir):  # completion has words of its own, a folder options
-        messages.check_overrides(overrides, multirun=arguments.multirun)
     if arguments.cfg == "job" and not (arguments.config_dir or arguments.package or arguments.multirun):
         _show(config_name, overrides, resolve=arguments.resolve)
         return
     if _is_single(arguments):
         task(loading.compose(config_name, overrides))
         return
+    if not (arguments.shell_completion or arguments.config_dir):  # completion has words of its own, a folder options
+        messages.check_overrides(overrides, multirun=arguments.multirun)
     if arguments.multirun and not arguments.config_dir:
         _check_all(config_name, overrides)
         sys.argv[1:] = [word for word in sys.argv[1:] if word not in overrides]

@@ -15,9 +15,10 @@ from paperzoo.inference import safetensors
 from paperzoo.inference.transforms import transform_of
 from paperzoo.networks import official
 from paperzoo.procedures.fit import Fit
+from paperzoo.reproduction import ONE_DEVICE
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.record import Record
-from paperzoo.runs.weights import FILES
+from paperzoo.runs.weights import FILES, of_run
 from paperzoo.tasks import making
 from paperzoo.tasks.task import Task
 
@@ -87,12 +88,7 @@ def read(source: str | Path, weights: str = "last", *, runs_dir: str | Path | No
     entry = record.read(folder)
     if weights not in FILES:
         raise UserError(f"weights={weights}: must be one of {', '.join(FILES)}")
-    path = folder / "checkpoints" / FILES[weights]
-    if not path.is_file():
-        raise UserError(
-            f"run={entry.id}: it is {entry.observed_status()} and has no {weights} weights; train it to the end"
-        )
-    return _of_checkpoint(path, entry, entry.id)
+    return _of_checkpoint(of_run(folder, entry, weights), entry, entry.id)
 
 
 def _of_checkpoint(path: Path, entry: Record | None, name: str) -> Trained:
@@ -163,7 +159,7 @@ def _prepare_stages(config: Mapping[str, Any], module: Task, info: dict[str, Any
 
 def _anywhere(config: Mapping[str, Any]) -> dict[str, Any]:
     """A record's configuration on this machine's processor, without its logger and its published weights."""
-    here = {"name": "cpu", "accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "backend": None}
+    here = {"name": "cpu", "accelerator": "cpu", **ONE_DEVICE}
     precision = "64-true" if config["trainer"]["precision"] == "64-true" else "32-true"
     data = config["data"]
     return {

@@ -12,7 +12,7 @@ from paperzoo.errors import UserError
 from paperzoo.reports import claims, facts, statistics, wording
 from paperzoo.reports.claims import Scale
 from paperzoo.reports.description import FILE, ClaimPair, Description
-from paperzoo.reports.facts import counted, listed
+from paperzoo.reports.facts import counted, listed, machine
 from paperzoo.reports.headline import headline
 from paperzoo.reports.importance import importance as importance_of
 from paperzoo.reports.model import ClaimLine, Comparison, Goal, Report, Variant
@@ -383,6 +383,5 @@ def _is_choice(key: str, value: Any) -> bool:
 
 
 def _machine_of(entry: Record) -> str:
-    hardware = entry.provenance.hardware
-    parts = (hardware.get("processor"), hardware.get("cpu_capability"), *(hardware.get("gpus") or ()))
-    return ", ".join([*(str(part) for part in parts if part), counted(entry.determinism.threads, "thread")])
+    """The machine as far as it moves the last bits."""
+    return ", ".join(filter(None, (machine(entry), entry.provenance.hardware.get("cpu_capability"))))

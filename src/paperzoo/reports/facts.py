@@ -34,7 +34,7 @@ def of(everyone: Sequence[Record], runs: Sequence[Record]) -> dict[str, str]:
         "data": _distinct(_data(entry) for entry in runs),
         "batch": _distinct(_batch(entry) for entry in runs),
         "versions": _distinct(_versions(entry) for entry in runs),
-        "machine": _distinct(_machine(entry) for entry in runs),
+        "machine": _distinct(machine(entry) for entry in runs),
         "code": _distinct(_code(entry) for entry in runs),
         "time": _time(everyone),
     }
@@ -68,7 +68,8 @@ def _versions(entry: Record) -> str:
     return ", ".join(f"{name} {versions[name]}" for name in shown if name in versions)
 
 
-def _machine(entry: Record) -> str:
+def machine(entry: Record) -> str:
+    """Processor, accelerators and threads of a run."""
     hardware = entry.provenance.hardware
     threads = f"{counted(entry.determinism.threads, 'thread')}" if entry.determinism.threads else ""
     gpus = ", ".join(hardware.get("gpus") or [])

@@ -12,16 +12,17 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from paperzoo.config.schema import Paths
+from paperzoo.config.schema import Config, Paths
 from paperzoo.errors import UserError
 from paperzoo.reports.model import Report
+from paperzoo.reproduction import ONE_DEVICE, as_recorded
 from paperzoo.runs.record import Record, write_atomically
 
 FILE = "golden.yaml"
 TOLERANCE = 1e-9  # relative
 HEAD = "# Losses of the first steps in float64; written by python -m paperzoo.reports.anchor\n"
 TRAINER = {
-    "name": "cpu", "accelerator": "cpu", "devices": 1, "num_nodes": 1, "strategy": "auto", "backend": None,
+    **ONE_DEVICE, "name": "cpu", "accelerator": "cpu",
     "precision": "64-true", "max_epochs": 1, "max_steps": 3, "log_every_n_steps": 1,
 }  # fmt: skip
 TESTED = 50  # images, which say nothing here
@@ -45,16 +46,20 @@ def cheapest(report: Report) -> tuple[str, Record]:
 
 def losses(entry: Record, data_dir: str) -> list[float]:
     """The losses of a recorded run's first steps, in float64 on one process."""
-    from paperzoo.reproduction import as_recorded
-    from paperzoo.training import train
-
     with tempfile.TemporaryDirectory() as runs:
         paths = Paths(runs_dir=runs, data_dir=data_dir)
-        got = train(as_recorded(entry, paths, trainer=TRAINER, data={"test": TESTED}))
-        assert got is not None
-        (file,) = Path(runs).glob("*/*/*/steps.csv")
-        with file.open() as lines:
-            return [float(line["train/loss"]) for line in csv.DictReader(lines)]
+        return losses_of(as_recorded(entry, paths, trainer=TRAINER, data={"test": TESTED}))
+
+
+def losses_of(config: Config) -> list[float]:
+    """The losses of each step of a training, as the run writes them into a folder that is its own."""
+    from paperzoo.training import train
+
+    entry = train(config)
+    assert entry is not None
+    (file,) = Path(config.paths.runs_dir).glob(f"*/{entry.identity}/{entry.attempt}/steps.csv")
+    with file.open() as lines:
+        return [float(line["train/loss"]) for line in csv.DictReader(lines)]
 
 
 def write(folder: Path, name: str, entry: Record, data_dir: str) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from paperzoo.config.schema import Config
 from paperzoo.errors import UserError
 from paperzoo.runs import checkpoints, folders, record
-from paperzoo.runs.record import Parent
+from paperzoo.runs.record import Parent, Record
 
 RUN = "run:"
 FILES = {"last": checkpoints.LAST, "best": checkpoints.BEST}
@@ -49,6 +49,20 @@ def find(name: str, runs_dir: Path) -> Weights:
             "train it to the end"
         )
     return Weights(path, Parent(id=entry.id, identity=entry.identity, weights=kind))
+
+
+def of_run(folder: Path, entry: Record, kind: str) -> Path:
+    """A run's checkpoint, ``last`` or ``best``.
+
+    Raises:
+        UserError: it has none.
+    """
+    path = folder / entry.checkpoints.get(kind, f"checkpoints/{FILES[kind]}")
+    if not path.is_file():
+        raise UserError(
+            f"run={entry.id}: it is {entry.observed_status()} and has no {kind} weights yet; train it to the end"
+        )
+    return path
 
 
 def identity_of(name: str, runs_dir: Path) -> str:

@@ -74,13 +74,14 @@ class Classification(Task):
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """The chosen loss."""
-        images, labels = batch.inputs, batch.targets
-        targets = labels
-        if self.mix is not None:
-            images, targets = self.mix(images, labels)  # targets (B, K)
+        images, targets = self.mixed(batch)
         logits, loss = self.logits_and_loss(images, targets, batch.weights)
-        self.running.add(logits.detach(), labels)
+        self.running.add(logits.detach(), batch.targets)
         return {"loss": loss}
+
+    def mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Images and targets that a loss is of: labels (B,), or where images are mixed soft ones (B, K)."""
+        return (batch.inputs, batch.targets) if self.mix is None else self.mix(batch.inputs, batch.targets)
 
     def make_running(self) -> Running:
         """The training metrics."""

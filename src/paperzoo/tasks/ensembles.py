@@ -39,10 +39,7 @@ class EnsembleClassification(Classification):
 
     def losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """The loss of each member that is trained."""
-        images, labels = batch.inputs, batch.targets
-        targets = labels
-        if self.mix is not None:
-            images, targets = self.mix(images, labels)
+        images, targets = self.mixed(batch)
         numbers = self.network.asked()
         logits = self._each(images)
         first = self.network.first
@@ -50,7 +47,7 @@ class EnsembleClassification(Classification):
             f"member_{first + number}": self.mean_loss(own, targets, self.weights_of(number, batch))
             for number, own in zip(numbers, logits, strict=True)
         }
-        self.running.add(self.network.vote(torch.stack(logits).detach(), numbers), labels)
+        self.running.add(self.network.vote(torch.stack(logits).detach(), numbers), batch.targets)
         return losses
 
     def evaluate(self, batch: Batch) -> None:

@@ -36,14 +36,11 @@ class Boosted(EnsembleClassification):
         number = self.network.active
         if self.network.voting != "sum" or number is None:
             return super().losses(batch)
-        images, labels = batch.inputs, batch.targets
-        targets = labels
-        if self.mix is not None:
-            images, targets = self.mix(images, labels)
+        images, targets = self.mixed(batch)
         before = self.scores_before(images, number)
         own = self._each(images)[0]  # h, (B, K)
         each = (own - residuals(before, targets)).square().sum(1) / 2
-        self.running.add(before + self.network.weights[number] * own.detach(), labels)
+        self.running.add(before + self.network.weights[number] * own.detach(), batch.targets)
         return {f"member_{number}": each.mean() if batch.weights is None else (each * batch.weights).mean()}
 
     @torch.no_grad()

@@ -17,7 +17,8 @@ from paperzoo.data.interface import Batch
 from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.papers.boosting.samme import member_weight, reweighted, weighted_error
-from paperzoo.procedures import Loop, Procedure, Stage, Training
+from paperzoo.procedures import Procedure, Stage, Training
+from paperzoo.procedures.counted import Counted
 from paperzoo.randomness import generator
 from paperzoo.tasks.ensembles import on_split
 
@@ -192,7 +193,7 @@ def _say(data: Any, line: str) -> None:
 
 
 @dataclass
-class Vote(Loop):
+class Vote(Counted):
     """The accuracy on validation of the vote of the first member, the first two, and so on: a row for each.
 
     Args:
@@ -202,14 +203,12 @@ class Vote(Loop):
 
     votes: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
-    done: int = 0
 
-    def ask(self) -> int | None:
-        """How many members vote next."""
-        return self.done + 1 if self.done < self._voters() else None
+    def __post_init__(self) -> None:
+        self.tries = sum(vote > 0 for vote in self.votes)
 
     def evaluate(self, module: Any, data: Any, candidate: int) -> Mapping[str, float]:
-        """Their accuracy."""
+        """The accuracy of the first so many members."""
         numbers = module.network.asked()[:candidate]
 
         def predicted(batch: Batch) -> Tensor:
@@ -219,18 +218,3 @@ class Vote(Loop):
         values = {"members": float(candidate), "weight": self.votes[candidate - 1]}
         values |= {"error": self.errors[candidate - 1]} if self.errors else {}
         return values | {"val/top1": float((found == labels).double().mean())}
-
-    def tell(self, candidate: int, values: Mapping[str, float]) -> None:
-        """One more is done."""
-        self.done = candidate
-
-    def state_dict(self) -> dict[str, Any]:
-        """How many are done."""
-        return {"done": self.done}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.done = int(state["done"])
-
-    def _voters(self) -> int:
-        return sum(vote > 0 for vote in self.votes)

@@ -14,7 +14,8 @@ from paperzoo.data.interface import Batch
 from paperzoo.errors import UserError
 from paperzoo.papers.stacking.network import side_by_side
 from paperzoo.papers.stacking.out_of_fold import stratified_folds
-from paperzoo.procedures import Loop, Procedure, Stage, Training
+from paperzoo.procedures import Procedure, Stage, Training
+from paperzoo.procedures.counted import Counted
 from paperzoo.tasks.ensembles import on_split
 
 NEVER = -1e4  # the logit of a class that no training sample has
@@ -40,7 +41,7 @@ class StackingStages(Procedure):
         """The folds, a training without each of them, one on all, the meta-learner."""
         if "papers" not in (config.model.model_extra or {}):
             raise UserError(f"procedure={config.procedure.name}: model={config.model.name} has no members to stack")
-        dealt = yield Nothing("folds", prepare=self._keep, outcome=partial(deal, self.folds, config.seed))
+        dealt = yield Counted("folds", prepare=self._keep, outcome=partial(deal, self.folds, config.seed))
         found: list[Tensor] = []
         for number in range(self.folds):
             held_out = dealt["folds"] == number
@@ -115,39 +116,12 @@ def regression(features: np.ndarray, labels: np.ndarray, classes: int, c: float)
 
 
 @dataclass
-class Nothing(Loop):
-    """A stage without a try, for what comes of it."""
-
-    def ask(self) -> Any:
-        """Nothing."""
-        return None
-
-    def evaluate(self, module: Any, data: Any, candidate: Any) -> Mapping[str, float]:
-        """Never called."""
-        return {}
-
-    def tell(self, candidate: Any, values: Mapping[str, float]) -> None:
-        """Never called."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """It has learned nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Likewise."""
-
-
-@dataclass
-class Measured(Nothing):
+class Measured(Counted):
     """One try: the accuracy on validation."""
 
-    done: bool = False
+    tries: int = 1
 
-    def ask(self) -> Any:
-        """Once."""
-        return None if self.done else True
-
-    def evaluate(self, module: Any, data: Any, candidate: Any) -> Mapping[str, float]:
+    def evaluate(self, module: Any, data: Any, candidate: int) -> Mapping[str, float]:
         """Of the meta-learner, and of each member alone."""
         found, labels = on_split(module, data, "val", lambda batch: module.member_logits(batch.inputs).transpose(0, 1))
         logits = found.transpose(0, 1)  # (M, B, K)
@@ -156,15 +130,3 @@ class Measured(Nothing):
         vote = network.vote(logits.to(network.meta_bias), list(range(len(logits)))).argmax(1).cpu()
         values = {f"member_{number}/val/top1": value for number, value in enumerate(members)}
         return values | {"val/top1": float((vote == labels).double().mean())}
-
-    def tell(self, candidate: Any, values: Mapping[str, float]) -> None:
-        """It is done."""
-        self.done = True
-
-    def state_dict(self) -> dict[str, Any]:
-        """Whether it is done."""
-        return {"done": self.done}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        self.done = bool(state["done"])
