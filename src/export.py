@@ -20,7 +20,7 @@ from paperzoo.runs import folders
 
 
 def main(run: str, out: str | None, images: str, **given: Any) -> None:
-    """Export as told."""
+    """Export as the command line asks."""
     if not run or not given["format"]:
         raise UserError("which run, and how? python src/export.py run=<id> format=onnx|torch_export|safetensors")
     count = verbs.whole_number("images", images, 1)

@@ -39,7 +39,7 @@ def main() -> None:
         print(f"error: {name}: there is no such command; commands: {', '.join(NAMES)}{hint}", file=sys.stderr)
         sys.exit(2)
     path = COMMANDS / f"{name}.py"
-    sys.argv = [str(path), *words[1:]]  # what is started anew (ranks, runs of a sweep) starts this program
+    sys.argv = [str(path), *words[1:]]  # what it starts itself (ranks, runs of a sweep) is this program again
     runpy.run_path(str(path), run_name="__main__")
 
 

@@ -26,7 +26,7 @@ QUIET = (
 
 
 class Silent(PassThroughProfiler):
-    """No profiling at no cost: Lightning opens some forty contexts a step, and its default makes each anew."""
+    """No profiling at no cost: Lightning opens some forty contexts a step, and its default makes each again."""
 
     NOTHING = nullcontext()
 

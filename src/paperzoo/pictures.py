@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from paperzoo.metric import Metric
 
-# Okabe and Ito's colours, told apart by all common kinds of colour vision.
+# Okabe and Ito's colours, distinct for all common kinds of colour vision.
 TRAIN, VAL, RATE = "#0072B2", "#D55E00", "#009E73"
 UNLABELLED = (0.85, 0.85, 0.85)
 # Why the two curves of a panel are no pair: training is usually the worse of the two, and that is no sign of anything.

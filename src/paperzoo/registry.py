@@ -15,7 +15,7 @@ PAPERS = "paperzoo.papers."
 
 
 class Registrar:
-    """Finds no module by itself; it is told of imports.
+    """Finds no module by itself; Python calls it before each import.
 
     When timm's models have been imported, the names of all papers' networks are registered, each as a function that
     imports its paper. Before a paper is imported, its names are taken out again: its own functions take their place.

@@ -88,7 +88,7 @@ def _progress() -> Progress:
 def _batches(
     found: Sequence[Photo], transform: Any, size: int, skipped: list[tuple[Photo, str]], step: Callable[[], None]
 ) -> Iterator[list[Read]]:
-    """Photos read one after the other, so many together; those that cannot be read are told to ``skipped``."""
+    """Photos read one after the other, so many together; those that cannot be read go to ``skipped``."""
     batch: list[Read] = []
     for photo in found:
         try:

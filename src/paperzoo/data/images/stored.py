@@ -94,7 +94,7 @@ class Table(Split):
 
     @cached_property
     def column(self) -> Any:
-        """The stored images, in chunks of the file; None where the table's rows were chosen anew."""
+        """The stored images, in chunks of the file; None where the table's rows were chosen again."""
         return self.part.data.column(self.image) if not self.part._indices else None
 
     def __getstate__(self) -> dict[str, Any]:

@@ -231,8 +231,8 @@ class SCBottleneck(nn.Module):
 
 def _is_plain(conv: nn.Module) -> bool:
     """The layer is its weight alone: no other layer was put in its place, and nobody listens to its calls."""
-    heard = conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks
-    return type(conv) is nn.Conv2d and conv.bias is None and not heard
+    hooked = conv._forward_hooks or conv._forward_pre_hooks or conv._backward_hooks or conv._backward_pre_hooks
+    return type(conv) is nn.Conv2d and conv.bias is None and not hooked
 
 
 def _refuse(extras: dict[str, Any]) -> None:

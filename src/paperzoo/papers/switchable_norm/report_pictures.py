@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from paperzoo.reports.model import Report, Variant
 
-KINDS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7")  # of statistics, told apart by all kinds of colour vision
+KINDS = ("#0072B2", "#E69F00", "#56B4E9", "#CC79A7")  # of statistics, distinct for all kinds of colour vision
 MOST = 4  # variants that get a picture
 HATCHES = ("", "////", "....", "xxxx")  # tell the kinds apart without colour
 Shares = dict[str, dict[str, float]]  # <mean or variance>/<kind>: the share of each layer
