@@ -58,11 +58,13 @@ def of_run(folder: Path, entry: Record, kind: str) -> Path:
         UserError: it has none.
     """
     path = folder / entry.checkpoints.get(kind, f"checkpoints/{FILES[kind]}")
-    if not path.is_file():
-        raise UserError(
-            f"run={entry.id}: it is {entry.observed_status()} and has no {kind} weights yet; train it to the end"
-        )
-    return path
+    if path.is_file():
+        return path
+    if kind in entry.checkpoints:
+        raise UserError(f"run={entry.id}: its {kind} weights, {path}, are gone; copy them back, or train it again")
+    raise UserError(
+        f"run={entry.id}: it is {entry.observed_status()} and has no {kind} weights yet; train it to the end"
+    )
 
 
 def identity_of(name: str, runs_dir: Path) -> str:
