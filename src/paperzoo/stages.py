@@ -104,7 +104,10 @@ class Stages:
         exact = ExactState(
             self.session.checkpoints, self._words(number), self._interval(), self._progress(number, outcomes)
         )
-        own = [self.history, self.best, Keeper(self.session, self.history), exact]
+        average, stopping = self._average(), self._stopping()
+        self.best.average = average
+        own = [average, self.history, self.best, Keeper(self.session, self.history), stopping, exact]
+        own = [callback for callback in own if callback is not None]
         trainer.callbacks += own  # type: ignore[attr-defined]
         path = self.session.state if state is not None else None
         try:
@@ -112,10 +115,23 @@ class Stages:
         finally:
             exact.interval.restore()
             trainer.callbacks = [c for c in trainer.callbacks if c not in own]  # type: ignore[attr-defined]
+        if average is not None:
+            average.keep(module.network)
+        if stopping is not None and (why := stopping.said()):
+            self.history.display.line(why)
         self.fit_start = self.history.stage_start[0]
         data.begin_stage()  # what reads training batches from now on begins with the first
         module.forget_state()
         trainer.save_checkpoint(self.session.checkpoints / checkpoints.LAST, weights_only=True)
+
+    def _average(self) -> Any:
+        return build(self.config.average) if self.config.average else None
+
+    def _stopping(self) -> Any:
+        headline = self.module.headline()
+        if self.config.stopping is None:
+            return None
+        return build(self.config.stopping, metric=headline.name, goal=headline.goal)
 
     def _forget_best(self, *, on_disk: bool) -> None:
         """The best weights are those of one stage: they may not fit what the next makes of the module."""

@@ -27,6 +27,8 @@ def announce(display: Display, config: Config, data: RunData, session: Session, 
         display.line(f"made anew: {new_head}")
     if config.model.freeze:
         display.line(escape(f"frozen: {', '.join(config.model.freeze)}"))
+    if limits := config.trainer.limits():
+        display.line(f"only a part of the data, in batches: {', '.join(f'{k} {v:g}' for k, v in limits.items())}")
     verb = f"goes on from step {session.record.segments[-1].from_step:,}" if session.state else "begins"
     display.line(f"run {session.record.id} {verb} in {session.folder}")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytorch_lightning as L
 from matplotlib.figure import Figure
+from pytorch_lightning.utilities.model_summary import ModelSummary
 
 from paperzoo import accounting, pictures, results, summary
 from paperzoo.config import build, dump
@@ -14,6 +15,7 @@ from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
 from paperzoo.distributed import wait_for_all
 from paperzoo.errors import Interrupted, NonFiniteLoss, RunError
+from paperzoo.files import write_atomically
 from paperzoo.machine import make_trainer, set_threads
 from paperzoo.runs import checkpoints, weights
 from paperzoo.runs.failures import explain
@@ -27,6 +29,8 @@ from paperzoo.stages import Stages
 from paperzoo.tasks import optimizers
 from paperzoo.tasks.making import make_module
 from paperzoo.tasks.task import Place, Task
+
+PROFILE = "profile.txt"  # in the run folder: what trainer.profiler measured
 
 
 def train(config: Config) -> Record | None:
@@ -59,6 +63,8 @@ def _train(config: Config) -> Record | None:
     watch.begin(trainer)
     try:
         summary.announce(display, config, data, session, module.new_head)
+        if config.trainer.summary:
+            display.console.print(str(ModelSummary(module, max_depth=config.trainer.summary)), soft_wrap=True)
         tracker = _tracker(config, session, display)
         _go_through(config, trainer, data, module, session, History(display, tracker.log if tracker else None), watch)
     except BaseException as error:
@@ -154,6 +160,8 @@ def _go_through(
     stages = Stages(config, trainer, data, module, session, history)
     stages.run()
     history.display.stop()
+    if session.record and config.trainer.profiler:
+        write_atomically(session.folder / PROFILE, trainer.profiler.summary().encode())  # type: ignore[attr-defined]
     trainer.callbacks.append(Keeper(session, history))  # type: ignore[attr-defined] # tests may be long, too
     measured = _test(config, trainer, data, module, session, stages, history)
     skipped = data.count_skipped()

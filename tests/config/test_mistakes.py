@@ -29,7 +29,7 @@ MISTAKES = [
     (S + "optimizer=adam", ["optimizer=adam", "optimizers: adamw, ", "Did you mean adamw?"]),
     (S + "scheduler=cosin", ["scheduler=cosin", "schedulers: constant, cosine, ", "Did you mean cosine?"]),
     (S + "trainer=dpp", ["trainer=dpp", "auto, cpu, ddp, ddp_cpu, gpu", "Did you mean ddp?"]),
-    (S + "loss=ce", ["loss=ce", "losses: cross_entropy, "]),
+    (S + "loss=ce", ["loss=ce", "losses: binary_cross_entropy, cross_entropy, "]),
     (S + "mix=mixupp", ["mix=mixupp", "cutmix, mixup, ", "Did you mean mixup?"]),
     (S + "hydra.run.dir=/proc/x", ["/proc/x: ", "hydra.run.dir"]),
     (S + "norm=swichable", ["norm=swichable", "Did you mean switchable"]),

@@ -1,10 +1,9 @@
 """The kill test: SIGKILL a run at random steps, several times in a row, resume, and compare with a run left alone.
 
-    python tests/runs/soak.py [trials=200] [ranks=1] [seed=0] [norm=paper] [stages=0]
+    python tests/runs/soak.py [trials=200] [ranks=1] [seed=0] [norm=paper] [stages=0] [key=value ...]
 
 With ``stages=1`` a run trains, searches, prunes and fine-tunes (tests/helpers/pruning.py), and is killed at any moment,
-within its stages and between them.
-
+within its stages and between them. Other words are overrides of the runs: ``average=moving average.decay=0.5``.
 
 A server process imports everything and forks each run, so that a trial takes seconds. The runs have shuffling,
 random crops, mixup, dropout, gradient accumulation and a learning-rate schedule. After the last resume the weights,
@@ -19,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ def _module() -> Any:
 Dropping = _module()
 
 
-def overrides(runs: Path, ranks: int, norm: str, every_steps: int, stages: int) -> list[str]:
+def overrides(runs: Path, ranks: int, norm: str, every_steps: int, stages: int, more: Sequence[str]) -> list[str]:
     """The command line of a run on ``ranks`` ranks."""
     words = [
         *OVERRIDES,
@@ -81,7 +81,7 @@ def overrides(runs: Path, ranks: int, norm: str, every_steps: int, stages: int) 
             "trainer.log_every_n_steps=7",
         ]
         words.remove("trainer=cpu")
-    return words
+    return [*words, *more]
 
 
 def die_at(step: int, delay: float) -> None:
@@ -168,7 +168,7 @@ def comparable(entry: record.Record) -> bytes:
     return plain.model_dump_json().encode()
 
 
-def soak(trials: int, ranks: int, seed: int, norm: str, stages: int) -> int:
+def soak(trials: int, ranks: int, seed: int, norm: str, stages: int, more: Sequence[str] = ()) -> int:
     """Run the trials, print the counts, return how many were not equal."""
     chance = random.Random(seed)
     kills = equal = lost = 0
@@ -178,14 +178,14 @@ def soak(trials: int, ranks: int, seed: int, norm: str, stages: int) -> int:
         port = 20000 + os.getpid() % 20000
         log = root / "log"
         alone = time.monotonic()
-        assert run(overrides(root / "alone", ranks, norm, 1000, stages), log, ranks=ranks, port=port, kill=None), (
-            log.read_text()
-        )
+        assert run(
+            overrides(root / "alone", ranks, norm, 1000, stages, more), log, ranks=ranks, port=port, kill=None
+        ), log.read_text()
         alone = time.monotonic() - alone
         _, expected = outcome(root / "alone")
         for trial in range(trials):
             runs, log = root / f"{trial}", root / f"{trial}.log"
-            words = overrides(runs, ranks, norm, chance.choice([1, 2, 3, 5, 8]), stages)
+            words = overrides(runs, ranks, norm, chance.choice([1, 2, 3, 5, 8]), stages, more)
             finished = False
             for _ in range(chance.randint(1, 4)):
                 port += 1
@@ -211,7 +211,9 @@ def soak(trials: int, ranks: int, seed: int, norm: str, stages: int) -> int:
             if sys.stdout.isatty() or (trial + 1) % 25 == 0:
                 print(f"{trial + 1}/{trials}: kills {kills}, equal {equal}, lost {lost}", flush=True)
     seconds = time.monotonic() - begun
-    print(f"{trials} trials on {ranks} rank(s), norm={norm}, stages={stages}: ", end="")
+    print(
+        f"{trials} trials on {ranks} rank(s), norm={norm}, stages={stages}{''.join(f', {w}' for w in more)}: ", end=""
+    )
     print(f"kills {kills}, equal {equal}, lost {lost} ({seconds:.0f} s)")
     return lost
 
@@ -220,5 +222,7 @@ if __name__ == "__main__":
     sys.modules["soak"] = sys.modules["__main__"]
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))  # pruning.py, forked.py
     options: dict[str, Any] = {"trials": 200, "ranks": 1, "seed": 0, "norm": "paper", "stages": 0}
-    options |= {key: value if key == "norm" else int(value) for key, value in (w.split("=") for w in sys.argv[1:])}
-    sys.exit(min(soak(**options), 100))
+    given = dict(word.split("=", 1) for word in sys.argv[1:])
+    more = [f"{key}={value}" for key, value in given.items() if key not in options]
+    options |= {key: value if key == "norm" else int(value) for key, value in given.items() if key in options}
+    sys.exit(min(soak(**options, more=more), 100))

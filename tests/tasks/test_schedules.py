@@ -91,3 +91,18 @@ def test_a_plateau_takes_an_undefined_metric_for_no_improvement():
     for _ in range(2):
         schedule.observe(float("nan"), "max")
     assert schedule(0) == 0.1
+
+
+@pytest.mark.parametrize("options", [{}, {"pct_start": 0.1, "div_factor": 10.0, "final_div_factor": 100.0}])
+def test_one_cycle_equals_torch(options):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    reference = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, max_lr=1.0, total_steps=40, cycle_momentum=False, **options
+    )
+    expected = []
+    for _ in range(39):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        reference.step()
+    got = rates(schedules.one_cycle(total_steps=40, steps_per_epoch=4, **options), 39)
+    assert got == pytest.approx(expected, abs=1e-12)

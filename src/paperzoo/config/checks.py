@@ -107,6 +107,8 @@ def _optimizer(config: Config) -> None:
 
 def _scheduler(config: Config) -> None:
     epochs, scheduler = config.trainer.max_epochs, config.scheduler
+    if config.trainer.fast_dev_run:
+        return
     if scheduler.warmup_epochs > epochs:
         raise UserError(
             f"scheduler.warmup_epochs={scheduler.warmup_epochs:g}: is more than trainer.max_epochs={epochs}"
@@ -121,6 +123,12 @@ def _trainer(config: Config) -> None:
         raise UserError(
             f"trainer.devices={trainer.devices} with trainer={trainer.name}: several devices need trainer=ddp (GPUs) "
             "or trainer=ddp_cpu"
+        )
+    every = trainer.check_val_every_n_epoch or 1
+    if trainer.max_epochs % every:
+        raise UserError(
+            f"trainer.check_val_every_n_epoch={every}: trainer.max_epochs={trainer.max_epochs} must be a multiple "
+            "of it, so that the last weights are validated"
         )
     if trainer.backend and trainer.strategy != "ddp" and trainer.name in ("auto", "cpu", "gpu"):
         # evaluate.py runs a record of trainer=ddp on one device, its backend unused

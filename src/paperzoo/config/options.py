@@ -11,7 +11,7 @@ import importlib.util
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import ConfigDict, Field, create_model
@@ -30,7 +30,7 @@ def schema_of(plain: Mapping[str, Any]) -> type[Config]:
     """The class of a whole configuration, each of its groups with the keys that its target takes."""
     groups = {}
     for name, field in Config.model_fields.items():
-        kind: Any = field.annotation
+        kind: Any = next((part for part in get_args(field.annotation) if part is not type(None)), field.annotation)
         chosen = plain.get(name)
         if name != "model" and isinstance(kind, type) and issubclass(kind, Choice) and isinstance(chosen, Mapping):
             groups[name] = typed(name, kind, chosen)

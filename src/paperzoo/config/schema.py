@@ -6,7 +6,8 @@ that a mistake is reported at once. Keys that only some choices have are typed w
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -112,6 +113,23 @@ class Procedure(Choice):
     target: str = Field(default="paperzoo.procedures.fit.Fit", alias="_target_")
 
 
+class Average(Choice):
+    """Which average of the weights is validated and kept; none unless one is chosen."""
+
+
+class Stopping(Choice):
+    """When training ends before its last epoch; never unless it is chosen."""
+
+
+def _limit(value: int | float) -> int | float:
+    if value < 1 if isinstance(value, int) else not 0 < value <= 1:
+        raise PydanticCustomError("limit", "a number of batches, at least 1, or a share of them such as 0.1")
+    return value
+
+
+Limit = Annotated[int | float, AfterValidator(_limit)]  # of batches: 10, or a share of them
+
+
 class Trainer(Node):
     """Where and for how long a run trains."""
 
@@ -131,6 +149,26 @@ class Trainer(Node):
     sync_batchnorm: bool = False  # batch normalisation over all ranks, as norm=sync_batch
     threads: Positive | None = None  # of each process; None leaves torch's own choice
     log_every_n_steps: Positive = 20
+    check_val_every_n_epoch: Positive | None = None  # None: after each
+    limit_train_batches: Limit | None = None  # of each epoch
+    limit_val_batches: Limit | None = None
+    limit_test_batches: Limit | None = None
+    fast_dev_run: bool | None = None  # one batch of each split, one epoch: does everything work?
+    profiler: Literal["simple", "advanced", "pytorch"] | None = None  # Lightning's; its table is profile.txt
+    summary: Positive | None = None  # show a table of layers, so many levels deep
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_batch(cls, values: Any) -> Any:
+        """What ``fast_dev_run`` stands for."""
+        if isinstance(values, dict) and values.get("fast_dev_run") is True:
+            return {**values, "max_epochs": 1} | {f"limit_{split}_batches": 1 for split in ("train", "val", "test")}
+        return values
+
+    def limits(self) -> dict[str, int | float]:
+        """The splits of which only a part is used, with how much: batches, or a share of them."""
+        given = {split: getattr(self, f"limit_{split}_batches") for split in ("train", "val", "test")}
+        return {split: limit for split, limit in given.items() if (limit is not None and limit != 1.0) or limit == 1}
 
 
 class Logger(Choice):
@@ -165,6 +203,8 @@ class Config(Node):
     optimizer: Optimizer
     scheduler: Scheduler
     procedure: Procedure
+    average: Average | None = None
+    stopping: Stopping | None = None
     trainer: Trainer
     logger: Logger
     checkpoint: Checkpoint

@@ -1,8 +1,10 @@
-"""The options of procedures."""
+"""The options of procedures, of moving averages and of early stopping."""
 
-from pydantic import ConfigDict
+from typing import Annotated, Any
 
-from paperzoo.config.schema import Procedure
+from pydantic import ConfigDict, Field
+
+from paperzoo.config.schema import Average, Positive, Procedure, Stopping
 
 
 class Fit(Procedure):
@@ -11,4 +13,22 @@ class Fit(Procedure):
     model_config = ConfigDict(extra="forbid")
 
 
-SCHEMAS = {"Fit": Fit}
+class MovingAverage(Average):
+    """Of the weights, after optimiser steps."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    every_n_steps: Positive = 1
+
+
+class EarlyStopping(Stopping):
+    """On the task's first metric on validation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    patience: Positive = 5  # validations
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+
+
+SCHEMAS: dict[str, type[Any]] = {"Fit": Fit, "MovingAverage": MovingAverage, "EarlyStopping": EarlyStopping}

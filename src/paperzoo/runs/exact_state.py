@@ -7,6 +7,7 @@ accumulated), at the end of an epoch with its validation, or between two tries o
 import math
 import signal
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -154,6 +155,7 @@ class Best(L.Callback):
 
     def __init__(self, folder: Path, metric: Metric) -> None:
         self.folder, self.metric = folder, metric
+        self.average: Any = None  # of the weights, where one is kept
         self.value: float | None = None
         self.epoch = self.step = 0
 
@@ -162,7 +164,8 @@ class Best(L.Callback):
         value = from_rank_zero(pl_module.results.get("val", {}).get(self.metric.name))
         if value is not None and self._is_better(value):
             self.value, self.epoch, self.step = value, trainer.current_epoch + 1, trainer.global_step
-            trainer.save_checkpoint(self.folder / BEST, weights_only=True)
+            with self.average.applied(pl_module.network) if self.average else nullcontext():
+                trainer.save_checkpoint(self.folder / BEST, weights_only=True)
 
     def _is_better(self, value: float) -> bool:
         if self.value is None:

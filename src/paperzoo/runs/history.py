@@ -87,7 +87,8 @@ class History(L.Callback):
         self.mark = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Reset the counters."""
+        """Reset the counters, and forget the last validation: not every epoch has one."""
+        pl_module.results.pop("val", None)
         pl_module.running.start_epoch()
         self.seconds, self.units = 0.0, 0
         self.mark = time.perf_counter()

@@ -16,7 +16,10 @@ from paperzoo.runs.code_version import numeric_files
 OUTSIDE = {
     "": {"paths", "logger", "checkpoint", "tags", "resume", "repeat", "dry_run", "debug"},
     "data": {"path", "root", "hub", "workers", "in_memory", "eval_batch_size"},
-    "trainer": {"name", "accelerator", "devices", "num_nodes", "strategy", "backend", "threads", "log_every_n_steps"},
+    "trainer": {
+        *("name", "accelerator", "devices", "num_nodes", "strategy", "backend", "threads", "log_every_n_steps"),
+        *("fast_dev_run", "profiler", "summary"),  # the first stands for other keys
+    },
 }
 LENGTH = 10  # hex digits: 40 bits, so that 10,000 runs collide with a probability of 5e-5
 

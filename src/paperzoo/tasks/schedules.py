@@ -64,6 +64,37 @@ def poly(
     return _after_warmup(lambda t: (1 - min(t / span, 1.0)) ** power, warmup, warmup_start)
 
 
+def one_cycle(
+    *,
+    total_steps: int,
+    steps_per_epoch: float,
+    warmup_epochs: float = 0.0,
+    warmup_start: float = 0.0,
+    pct_start: float = 0.3,
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
+) -> Factor:
+    """One rise and one fall over the run (Smith and Topin, 2018), both half a cosine, as torch's ``OneCycleLR``.
+
+    From ``1 / div_factor`` to 1 at step ``pct_start * total_steps - 1``, then to ``1 / (div_factor *
+    final_div_factor)`` at the last step. The momentum stays as it is. It has its rise in itself, so that
+    ``warmup_epochs`` must be 0.
+    """
+    top, end = pct_start * total_steps - 1, total_steps - 1
+    low = 1 / div_factor
+
+    def factor(step: int) -> float:
+        if step <= top:
+            return _half_cosine(low, 1.0, step / top if top > 0 else 1.0)
+        return _half_cosine(1.0, low / final_div_factor, min((step - top) / max(end - top, 1e-9), 1.0))
+
+    return factor
+
+
+def _half_cosine(first: float, last: float, share: float) -> float:
+    return last + (first - last) * (1 + math.cos(math.pi * share)) / 2
+
+
 class Plateau:
     """Times ``factor`` whenever the metric has not improved for more than ``patience`` epochs, after the warm-up.
 

@@ -1,10 +1,10 @@
-"""The options of learning-rate schedules and of timm's optimisers: see ``schedules.py`` and ``optimizers.py``."""
+"""The options of ``schedules.py``, of ``optimizers.py`` (timm's) and of ``class_weights.py``."""
 
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from paperzoo.config.schema import Count, Fraction, Optimizer, Scheduler
+from paperzoo.config.schema import Count, Fraction, Loss, Optimizer, Scheduler
 from paperzoo.errors import UserError
 
 
@@ -32,7 +32,7 @@ class Step(Constant):
             raise UserError("scheduler=step: needs scheduler.milestones (epochs) and scheduler.gamma")
         epochs = config.trainer.max_epochs
         late = [milestone for milestone in self.milestones if milestone >= epochs]
-        if late:
+        if late and not config.trainer.fast_dev_run:
             listed = ",".join(f"{milestone:g}" for milestone in self.milestones)
             raise UserError(f"scheduler.milestones=[{listed}]: {late[0]:g} is not before trainer.max_epochs={epochs}")
 
@@ -48,6 +48,30 @@ class Plateau(Constant):
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     patience: Count = 2  # epochs without improvement that are waited for
+
+
+class OneCycle(Constant):
+    """One rise and one fall."""
+
+    pct_start: Annotated[float, Field(gt=0, lt=1)] = 0.3  # of the steps: the rise
+    div_factor: Annotated[float, Field(ge=1)] = 25.0
+    final_div_factor: Annotated[float, Field(ge=1)] = 1e4
+
+    def check(self, config: Any) -> None:
+        """It warms up by itself."""
+        if self.warmup_epochs:
+            raise UserError(
+                f"scheduler.warmup_epochs={self.warmup_epochs:g}: scheduler=one_cycle rises by itself; use pct_start"
+            )
+
+
+class WeightedCrossEntropy(Loss):
+    """Cross-entropy with a weight for each class."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    class_weights: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class Timm(Optimizer):
@@ -67,5 +91,7 @@ SCHEMAS: dict[str, type[Any]] = {
     "step": Step,
     "poly": Poly,
     "plateau": Plateau,
+    "one_cycle": OneCycle,
+    "WeightedCrossEntropy": WeightedCrossEntropy,
     "from_timm": Timm,
 }

@@ -73,11 +73,15 @@ class Task(L.LightningModule):
             options = {key: value for key, value in swap.arguments().items() if value is not None}
             self.network = convert(self.network, locate(swap.target), **options)
         self._rank_buffers = _rank_buffers(self.network)
+        self.has_rank_buffers = bool(self._rank_buffers)
         self._ddp_params_and_buffers_to_ignore = [f"network.{name}" for name in self._rank_buffers]
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network.to(memory_format=self.memory_format)
         chosen = Loss.model_validate(loss)
         self.loss: Any = build(chosen) if chosen.target else None
+        check = getattr(self.loss, "check", None)  # whether it goes with the data
+        if check is not None:
+            check(info)
         self.mean_losses = MeanMetric(nan_strategy="disable")  # else NaNs would be left out of the mean
         self.results: dict[str, dict[str, float]] = {}  # of the last pass over each split
         self.running: Any = None  # the training metrics (Running), while it trains
