@@ -158,6 +158,17 @@ def test_other_data_are_told():
     assert any("2 different sets of data" in line for line in got.problems)
 
 
+def test_runs_of_several_kinds_of_machine_are_told():
+    whole = records()
+    assert not any("kinds of machine" in line for line in analyse(whole, sweep()).problems)
+    other = whole[0].model_copy(deep=True)
+    other.determinism.threads = 2
+    (line,) = (line for line in analyse([other, *whole[1:]], sweep()).problems if "kinds of machine" in line)
+    assert line.startswith("the runs are of 2 kinds of machine, which round otherwise: ")
+    assert "1 thread" in line
+    assert "2 threads" in line
+
+
 def test_groups_options_and_experiments_tell_arms():
     words = {"norm": {"values": ["paper", "group"]}, "experiment": {"values": ["a/x", "b/y"]}, "optimizer.lr":
              {"values": ["1e-1", 0.2]}, "trainer.max_steps": {"value": "null"}, "note": {"value": "@x"}}  # fmt: skip

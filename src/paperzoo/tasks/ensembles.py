@@ -1,7 +1,6 @@
 """Ensembles of classifiers as one module: members trained together, or one after the other as stages say."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from paperzoo.errors import UserError
 from paperzoo.networks.ensemble import Ensemble
 from paperzoo.norms.single import explained
 from paperzoo.tasks.classification import Classification
+from paperzoo.tasks.task import evaluating
 
 
 class EnsembleClassification(Classification):
@@ -93,18 +93,6 @@ def on_split(
             labels.append(batch.targets.cpu())
     ranks = gather((torch.cat(found), torch.cat(labels)))  # each has the samples that follow those of the one before
     return torch.cat([own for own, _ in ranks]), torch.cat([own for _, own in ranks])
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and every part's own mode again after it."""
-    before = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in before.items():
-            part.training = training
 
 
 def counted_samples(info: Mapping[str, Any], model: str) -> int:

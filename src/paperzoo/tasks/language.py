@@ -16,7 +16,7 @@ from paperzoo.errors import UserError
 from paperzoo.metric import Metric
 from paperzoo.randomness import generator
 from paperzoo.tasks.running import Running
-from paperzoo.tasks.task import Task
+from paperzoo.tasks.task import Task, evaluating
 
 SAMPLED = 400  # characters of the text at the end
 SAMPLE = "sample.txt"
@@ -163,16 +163,15 @@ class Language(Task):
         unknown = sorted(set(begin) - set(self.vocabulary))
         if unknown:
             raise ValueError(f"begin={begin!r}: {', '.join(map(repr, unknown))} is not in the vocabulary")
-        training, chance = self.training, generator("sample")
-        self.eval()
+        chance = generator("sample")
         codes = [self.vocabulary.index(letter) for letter in begin or self.vocabulary[0]]
-        logits, state = self(torch.tensor([codes], device=self.device))
         drawn: list[int] = []
-        for _ in range(count):
-            odds = (logits[0, -1].double().cpu() / temperature).softmax(0)
-            drawn.append(int(torch.multinomial(odds, 1, generator=chance)))
-            logits, state = self(torch.tensor([drawn[-1:]], device=self.device), state)
-        self.train(training)
+        with evaluating(self):
+            logits, state = self(torch.tensor([codes], device=self.device))
+            for _ in range(count):
+                odds = (logits[0, -1].double().cpu() / temperature).softmax(0)
+                drawn.append(int(torch.multinomial(odds, 1, generator=chance)))
+                logits, state = self(torch.tensor([drawn[-1:]], device=self.device), state)
         return begin + "".join(self.vocabulary[code] for code in drawn)
 
     def figures(self, data: Any) -> Iterable[tuple[str, Figure]]:

@@ -15,6 +15,7 @@ from paperzoo.data.interface import Batch
 from paperzoo.metric import Metric
 from paperzoo.tasks.classification import Classification, by_sample
 from paperzoo.tasks.running import Running
+from paperzoo.tasks.task import evaluating
 
 DRAWN = 6  # images whose prediction is drawn
 
@@ -137,10 +138,8 @@ class Segmentation(Classification):
         yield from super().figures(data)
         pixels = data.examples(DRAWN)
         batch = data.on_after_batch_transfer([pixels.to(self.device), None, None, None], 0)
-        training = self.training
-        with torch.no_grad():
-            predicted = self.eval()(batch.inputs).argmax(1)
-        self.train(training)
+        with evaluating(self), torch.no_grad():
+            predicted = self(batch.inputs).argmax(1)
         shown = pixels[:, : self.info["in_chans"]].permute(0, 2, 3, 1).numpy()
         names = self.info["class_names"]
         yield "predictions", pictures.predictions(shown, batch.targets.cpu(), predicted.cpu(), names, IGNORED)

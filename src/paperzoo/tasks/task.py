@@ -5,7 +5,8 @@ of images, classes or accuracies.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -257,6 +258,18 @@ class Task(L.LightningModule):
     def forget_state(self) -> None:
         """What a fit that had nothing left to do did not bring back is not for the next one."""
         self._running_state, self._buffer_state = None, {}
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and every part's own mode again after it."""
+    before = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in before.items():
+            part.training = training
 
 
 def _rank_buffers(network: nn.Module) -> list[str]:

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paperzoo.data.interface import Batch
-from paperzoo.tasks.ensembles import EnsembleClassification, evaluating
+from paperzoo.tasks.ensembles import EnsembleClassification
+from paperzoo.tasks.task import evaluating
 
 
 def residuals(scores: Tensor, targets: Tensor) -> Tensor:
