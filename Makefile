@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 ARGS ?=
 WORKERS ?= auto
 
-.PHONY: help setup train test test-full test-gpu test-browser convergence soak lint types contracts sweeps reports check lock benchmarks clean
+.PHONY: help docs setup train test test-full test-gpu test-browser convergence soak lint types contracts sweeps reports check lock benchmarks clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,11 +67,17 @@ contracts: $(READY) ## import contracts: no cycles, papers import what they buil
 reports: $(READY) ## derive every published report from its records; fails if a byte differs
 	@test ! -d reports || $(BIN)/python src/reproduce.py reports
 
+docs: $(READY) docs/requirements.lock ## build the documentation with reports and cards into build/site/site (MkDocs, in an environment of its own)
+	@test -x .venv-docs/bin/mkdocs || { $(PYTHON) -m venv .venv-docs && .venv-docs/bin/pip install --quiet --disable-pip-version-check --require-hashes -r docs/requirements.lock; }
+	@$(BIN)/python -m paperzoo.pages.site build/site
+	@.venv-docs/bin/mkdocs build --quiet --strict -f build/site/mkdocs.yml && echo "build/site/site/index.html"
+
 lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev -o requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 -o docs/requirements.lock docs/requirements.in
 
 benchmarks: $(READY) ## measure what the documentation claims (about 40 minutes)
 	@for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-clean: ## remove the virtual environment and caches; runs/ stays
-	@rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove the virtual environments and caches; runs/ stays
+	@rm -rf $(VENV) .venv-docs build .pytest_cache .mypy_cache .ruff_cache
