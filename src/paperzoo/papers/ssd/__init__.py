@@ -1,5 +1,7 @@
 """SSD: Single Shot MultiBox Detector (Liu et al., ECCV 2016)."""
 
+from paperzoo.networks.official import load_exactly as load_official
 from paperzoo.papers.ssd.hard_negatives import hard_negatives
+from paperzoo.papers.ssd.network import SSD, build
 
-__all__ = ["hard_negatives"]
+__all__ = ["SSD", "build", "hard_negatives", "load_official"]
