@@ -115,6 +115,20 @@ class Option(CardPart):
         return self.only_for is None or fnmatch(network, self.only_for)
 
 
+class Part(CardPart):
+    """What a loss, sampler, mix, norm or schedule that a paper offers needs of the rest of a run."""
+
+    of: Text  # the config group
+    name: Text  # the class or function
+    tasks: Annotated[tuple[Text, ...], Field(strict=False, min_length=1)] | None = None  # of the data; null: any
+    labels: bool = False  # needs one class for each training sample
+    why: Text | None = None  # of the tasks, after "it"
+
+    @model_validator(mode="after")
+    def _explained(self) -> Self:
+        return _demand(self, (self.tasks is None) == (self.why is None), "tasks and why stand together or not at all")
+
+
 class Pair(CardPart):
     """Two experiments that differ in the claim: ``python src/train.py`` with the one and with the other."""
 
@@ -191,6 +205,8 @@ class Card(CardPart):
     statistics: Literal["batch", "sample", "ranks"] = "batch"  # what its normalisation averages over
     builds_on: list[Text] = []  # slugs of the papers whose code its own imports
     tasks: Annotated[list[Text], Field(min_length=1)] = ["classification"]  # what its module can be trained on
+    normalises: bool = True  # whether its networks have normalisation layers, which norm= replaces
+    parts: list[Part] = []  # what it offers that does not go with every run
     networks: list[Network] = []  # a loss or a recipe has none of its own
     options: list[Option] = []
     claims: Annotated[list[Claim], Field(min_length=1)]
@@ -222,6 +238,10 @@ class Card(CardPart):
     def options_of(self, group: str, target: str) -> list[Option]:
         """The options of the paper's class or function ``target`` as a choice of a config group."""
         return [option for option in self.options if option.of == group and option.applies_to(target)]
+
+    def part(self, group: str, target: str) -> Part | None:
+        """What the paper's class or function ``target`` needs as a choice of a config group, where it says so."""
+        return next((part for part in self.parts if (part.of, part.name) == (group, target)), None)
 
     def known(self) -> list[str]:
         """The names of the networks; one that is counted at several resolutions stands once."""

@@ -16,7 +16,12 @@ from paperzoo.config.schema import Config
 
 TRAIN = Path(__file__).parents[2] / "src" / "train.py"
 GROUPS = config_groups()
-NEEDS = {"image_folder": ["data.root={photos}"], "coco": ["data.root={photos}"], "hf": ["data.path=some/dataset"]}
+NEEDS = {
+    "weighted": ["sampler.class_weights=[1,2]"],
+    "image_folder": ["data.root={photos}"],
+    "coco": ["data.root={photos}"],
+    "hf": ["data.path=some/dataset"],
+}
 OPTIONS = [(group, option) for group, options in GROUPS.items() for option in options]
 
 
@@ -24,6 +29,9 @@ def able(data: str) -> str:
     """A paper that does what a data set is for; scnet where it classifies."""
     task = task_of(data)
     return "scnet" if task == "classification" else next(s for s in cards.slugs() if task in cards.load(s).tasks)
+
+
+OF_TASKS = {("loss", "task"): "lstm", ("loss", "triplet"): "triplet"}  # choices that no classifier takes
 
 
 def task_of(data: str) -> str:
@@ -44,7 +52,8 @@ def test_every_option_composes(group, option, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     (tmp_path / "photo").touch()
     words = [word.format(photos=tmp_path) for word in NEEDS.get(option, [])]
-    model = [] if group in ("model", "experiment") else [f"model={able(option if group == 'data' else 'mnist5k')}"]
+    data = option if group == "data" else "mnist5k"
+    model = [] if group in ("model", "experiment") else [f"model={OF_TASKS.get((group, option)) or able(data)}"]
     config = compose("train", [*model, f"{group}={option}", *words])
     assert load_config(json.loads(json.dumps(dump(config)))) == config
     if group == "experiment":

@@ -139,7 +139,7 @@ def test_mistakes_are_one_line(tmp_path):
     with pytest.raises(UserError, match=r"data\.eval_streams=500"):
         from_file(tmp_path, "data.eval_streams=500")
     with pytest.raises(UserError, match="sampler=pk: this data has no class"):
-        from_file(tmp_path, "sampler=pk").train_dataloader()
+        from_file(tmp_path, "sampler=pk")
     for word, message in (
         ("mix=mixup", "mixes images; use mix=none"),
         ("data.validation=0.96", "leave no text to train on"),

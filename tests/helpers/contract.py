@@ -1,8 +1,7 @@
 """How the shared tests try each paper: ``contract.yaml`` in its folder.
 
-small: overrides that make it small; matters: an override that must change its loss; normalises: whether its network
-has layers that ``norm=`` replaces; data: overrides of its data (those of images unless given); golden: the losses of
-three steps in float64, written by ``python tests/contract/golden.py``.
+small: overrides that make it small; matters: an override that must change its loss; data: overrides of its data (those
+of images unless given); golden: the losses of three steps in float64, written by ``python tests/contract/golden.py``.
 """
 
 from pathlib import Path
@@ -36,7 +35,6 @@ class Row(BaseModel):
     small: list[str] = []
     data: list[str] = IMAGES
     matters: str
-    normalises: bool = True
     golden: list[float]
 
 

@@ -3,7 +3,6 @@
 import copy
 
 import pytest
-import shapes
 import timm
 import torch
 import torch.nn.functional as F
@@ -17,7 +16,7 @@ from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.papers import squeezenet
 from paperzoo.papers.squeezenet import BypassFire, SqueezeNet
-from paperzoo.training import make_module, train
+from paperzoo.training import train
 
 NAMES = ("squeezenet1_0", "squeezenet1_1", "squeezenet_small")
 
@@ -164,11 +163,11 @@ def test_another_pooling_is_refused():
 
 @pytest.mark.parametrize("word", ["batch", "sync_batch", "layer", "instance", "group", "switchable", "mabn"])
 def test_there_is_no_normalisation_to_replace(word):
-    config = compose("train", ["model=squeezenet", f"norm={word}"])
-    data = shapes.images(10, 1)
     with pytest.raises(UserError) as caught:
-        make_module(config, data)
-    assert str(caught.value) == "SqueezeNet has no normalisation layers to replace; use norm=paper"
+        compose("train", ["model=squeezenet", f"norm={word}"])
+    assert str(caught.value) == (
+        f"norm={word} with model=squeezenet: its network has no normalisation layers to replace; use norm=paper"
+    )
 
 
 def test_synchronising_what_is_not_there_is_harmless(tmp_path):

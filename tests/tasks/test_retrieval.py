@@ -152,7 +152,8 @@ def test_a_run_records_its_metrics_and_pictures(tmp_path):
     ("words", "line"),
     [
         (["loss=task"], "loss=task: retrieval has none of its own"),
-        (["mix=mixup"], "mix=mixup: mixes labels"),
+        (["mix=mixup"], "mix=mixup with data=mnist5k: it mixes labels"),
+        (["loss=cross_entropy"], "loss=cross_entropy with data=mnist5k: it is of a logit for each class; it goes with"),
     ],
 )
 def test_what_retrieval_cannot_do(words, line):

@@ -94,6 +94,33 @@ def _task(config: Config) -> None:
     )
 
 
+def _parts(config: Config) -> None:
+    """Losses, samplers, mixes and norms go with what is learned from what."""
+    data = config.data
+    for group in type(config).model_fields:
+        choice = getattr(config, group)
+        if not isinstance(choice, Choice):
+            continue
+        if choice.tasks is not None and data.task not in choice.tasks:
+            raise UserError(
+                f"{group}={choice.name} with data={data.name}: it {choice.why}; it goes with data for "
+                f"{' or '.join(choice.tasks)}, this is for {data.task}"
+            )
+        if choice.needs_labels() and not data.labelled:
+            raise UserError(
+                f"{group}={choice.name}: this data has no class for each training sample; use sampler=shuffled"
+            )
+
+
+def _norm(config: Config) -> None:
+    model = config.model
+    if config.norm.target and model.name in cards.slugs() and not cards.load(model.name).normalises:
+        raise UserError(
+            f"norm={config.norm.name} with model={model.name}: its network has no normalisation layers to replace; "
+            "use norm=paper"
+        )
+
+
 def _mix(config: Config) -> None:
     if config.mix.target and config.data.batch_size < 2:
         raise UserError(f"mix={config.mix.name} with data.batch_size=1: mixing needs at least two images in a batch")
@@ -212,6 +239,8 @@ CHECKS: tuple[Callable[[Config], None], ...] = (
     _model,
     _task,
     _options,
+    _parts,
+    _norm,
     _mix,
     _optimizer,
     _scheduler,

@@ -3,7 +3,8 @@
 For ``_target_``
 - in a paper's folder: its ``card.yaml``, the options that are ``of`` the group;
 - elsewhere in paperzoo: ``schema.py`` of the target's package, whose ``SCHEMAS`` has a class by the target's name;
-- of another library: ``config/foreign/<target>.yaml``, a list of options as in a card, where there is one.
+- of another library: ``config/foreign/<target>.yaml``, where there is one: ``options`` as in a card, and ``part``, one
+  of a card's ``parts``.
 A target without any of these takes what its configuration gives it.
 """
 
@@ -17,7 +18,7 @@ import yaml
 from pydantic import ConfigDict, Field, create_model
 
 from paperzoo import cards
-from paperzoo.cards import Option
+from paperzoo.cards import Option, Part
 from paperzoo.config.schema import Choice, Config
 
 SOURCE = Path(__file__).resolve().parents[2]
@@ -50,30 +51,31 @@ def typed(group: str, base: type[Choice], chosen: Mapping[str, Any]) -> type[Cho
         return _closed(base, group, ())
     if not isinstance(target, str):
         return base
-    options = foreign(target)
     if target.startswith(PAPER):
-        slug = target.split(".")[2]
-        return (
-            _closed(base, group, tuple(cards.load(slug).options_of(group, target.rpartition(".")[2])))
-            if slug in cards.slugs()
-            else base
-        )
+        slug, name = target.split(".")[2], target.rpartition(".")[2]
+        if slug not in cards.slugs():
+            return base
+        card = cards.load(slug)
+        return _closed(base, group, tuple(card.options_of(group, name)), card.part(group, name))
     if target.startswith("paperzoo."):
         package, _, name = target.removeprefix("paperzoo.").rpartition(".")
         found = beside(package).get(name)
         if found is None:
             return base
         return found if isinstance(found, type) else found(chosen)
-    return base if options is None else _closed(base, group, options)
+    found = foreign(target)
+    return base if found is None else _closed(base, group, *found)
 
 
 @lru_cache
-def foreign(target: str) -> tuple[Option, ...] | None:
-    """The options of another library's target, where they are written down."""
+def foreign(target: str) -> tuple[tuple[Option, ...], Part | None] | None:
+    """The options of another library's target, and what it needs of the rest, where they are written down."""
     path = FOREIGN / f"{target}.yaml"
     if not path.is_file():
         return None
-    return tuple(Option.model_validate(entry) for entry in yaml.safe_load(path.read_bytes()) or ())
+    content = yaml.safe_load(path.read_bytes()) or {}
+    options = tuple(Option.model_validate(entry) for entry in content.get("options", ()))
+    return options, Part.model_validate(content["part"]) if "part" in content else None
 
 
 @lru_cache
@@ -104,10 +106,13 @@ def _load(name: str, path: Path) -> Any:
 
 
 @lru_cache
-def _closed(base: type[Choice], group: str, options: tuple[Option, ...]) -> type[Choice]:
-    """``base`` with these keys and no others."""
+def _closed(base: type[Choice], group: str, options: tuple[Option, ...], part: Part | None = None) -> type[Choice]:
+    """``base`` with these keys and no others, and what it needs of the rest."""
     fields: Any = {option.name: (_annotation(option), None) for option in options}
-    parent = type(base.__name__, (base,), {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__})
+    own: dict[str, Any] = {"model_config": ConfigDict(extra="forbid"), "__module__": base.__module__}
+    if part is not None:
+        own |= {"tasks": part.tasks, "why": part.why, "labels": part.labels}
+    parent = type(base.__name__, (base,), own)
     return create_model(base.__name__, __base__=parent, **fields)
 
 

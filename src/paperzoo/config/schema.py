@@ -4,7 +4,7 @@ Hydra composes ``conf/``; these classes say which keys, types and ranges are all
 that a mistake is reported at once. Keys that only some choices have are typed where these are implemented.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -28,8 +28,16 @@ class Choice(Node):
 
     model_config = ConfigDict(extra="allow")
 
+    tasks: ClassVar[tuple[str, ...] | None] = None  # of the data that it goes with; None: any
+    why: ClassVar[str | None] = None  # not with others, after "it"
+    labels: ClassVar[bool] = False  # whether it needs one class for each training sample
+
     name: str
     target: str = Field(alias="_target_")
+
+    def needs_labels(self) -> bool:
+        """``labels``, or what its options make of it."""
+        return self.labels
 
     def arguments(self) -> dict[str, Any]:
         """The keyword arguments that the target takes."""
@@ -57,6 +65,11 @@ class Data(Choice):
     task: str = "classification"  # what can be learned from it: a model's card says which tasks it does
     batch_size: Positive  # per rank
     eval_batch_size: Positive
+
+    @property
+    def labelled(self) -> bool:
+        """Whether each training sample has one class."""
+        return True
 
 
 class Sampler(Choice):

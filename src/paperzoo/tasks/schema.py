@@ -1,6 +1,6 @@
 """The options of ``schedules.py``, of ``optimizers.py`` (timm's) and of ``class_weights.py``."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
@@ -69,6 +69,8 @@ class WeightedCrossEntropy(Loss):
     """Cross-entropy with a weight for each class."""
 
     model_config = ConfigDict(extra="forbid")
+    tasks: ClassVar[tuple[str, ...]] = ("classification", "segmentation")
+    why: ClassVar[str] = "has a weight for each class of images or pixels"
 
     class_weights: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2)] | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0

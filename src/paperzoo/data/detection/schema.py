@@ -29,8 +29,17 @@ class DetectionOptions(Data):
     workers: Count = 0
     on_error: Literal["raise", "skip"] = "raise"  # malformed annotations and corrupt images: stop, or count and go on
 
+    @property
+    def labelled(self) -> bool:
+        """An image has objects of several classes."""
+        return False
+
     def check(self, config: Any) -> None:
         """What does not go together."""
+        if config.loss.target:
+            raise UserError(
+                f"loss={config.loss.name} with data={self.name}: detectors have losses of their own; use loss=task"
+            )
         if config.mix.target:
             raise UserError(f"mix={config.mix.name} with data={self.name}: objects cannot be mixed; use mix=none")
         if self.longer and self.shorter and self.longer < max(self.shorter):

@@ -11,6 +11,11 @@ from paperzoo.config.messages import show
 from paperzoo.config.schema import Count, Data, Fraction, Node, Positive
 from paperzoo.errors import UserError
 
+NEED_LOSS = {  # tasks of images whose networks come without a loss, and one that they can have
+    "classification": "loss=cross_entropy",
+    "segmentation": "loss=cross_entropy",
+    "retrieval": "one of embeddings, as loss=triplet",
+}
 SHUFFLED = "paperzoo.data.samplers.shuffled"
 
 
@@ -50,6 +55,8 @@ class ImageOptions(Data):
     def check(self, config: Any) -> None:
         """What does not go together."""
         self.check_task()
+        if self.task in NEED_LOSS and not config.loss.target:
+            raise UserError(f"loss={config.loss.name}: {self.task} has none of its own; use {NEED_LOSS[self.task]}")
         _crops(self)
         _moments(self)
         for name, value in (("validation", self.validation), ("test", self.test)):

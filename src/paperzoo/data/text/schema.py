@@ -24,6 +24,11 @@ class TextOptions(Data):
     test: Part  # share of the text, at its end
     limit_train: Annotated[int, Field(ge=2)] | None = None  # train on the first so many characters
 
+    @property
+    def labelled(self) -> bool:
+        """Characters have no class."""
+        return False
+
     def check(self, config: Any) -> None:
         """What does not go together."""
         if config.mix.target:

@@ -1,0 +1,106 @@
+"""A covering array: few runs in which every pair of words that goes together is.
+
+What goes together is read from docs/choices.md, so that nothing is composed here.
+"""
+
+import itertools
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from contract import row
+
+from paperzoo.pages import choices
+from paperzoo.pages.choices import GROUPS, Model
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "choices.md"
+RUN = ["trainer=cpu", "trainer.max_epochs=8", "trainer.max_steps=2", "logger=none", "procedure=fit"]
+MAPS = ["data.limit_train=32", "data.batch_size=16", "data.validation=50", "data.test=50"]
+TINY = {  # what a word needs where the data is tiny
+    "sampler=weighted": ["sampler.class_weights=[1,1,1,1,1,1,1,1,1,1,1,1]"],
+    "sampler=long_tailed": ["sampler.ratio=0.5"],
+    "sampler=pk": ["sampler.k=4"],
+}
+
+
+class Run(NamedTuple):
+    """A model with a word of each group."""
+
+    model: Model
+    chosen: dict[str, str]
+
+    def words(self) -> list[str]:
+        """As overrides, in small."""
+        of = row(self.model.name)
+        small = [word for word in of.small if word.partition(".")[0] in ("model", "trainer")]
+        chosen = [f"{group}={word}" for group, word in self.chosen.items()]
+        needs = [word for one in chosen for word in TINY.get(one, [])]
+        return [*self.model.words, *RUN, *(MAPS if self.model.data else of.data), *small, *chosen, *needs]
+
+
+def words_on_page() -> dict[str, list[str]]:
+    """The words of each group, as the page lists them."""
+    found = re.findall(r"^- (\w+): (.*)$", PAGE.read_text().partition("## Models")[0], flags=re.MULTILINE)
+    return {group: listed.split(", ") for group, listed in found}
+
+
+def allowed() -> dict[Model, dict[str, list[str]]]:
+    """The words of each group that a model takes, as the page says."""
+    every, found = words_on_page(), {}
+    table = PAGE.read_text().partition("## Models")[2].partition("## Other pairs")[0]
+    for line in table.splitlines():
+        if not line.startswith("|") or line.startswith(("| model |", "|---")):
+            continue
+        names, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        taken = {group: _taken(cell, every[group]) for group, cell in zip(GROUPS, cells, strict=True)}
+        for name, data in re.findall(r"(\w+)(?: \(data=(\w+)\))?(?:, |$)", names):
+            found[Model(name, data or None)] = taken
+    return found
+
+
+def _taken(cell: str, every: list[str]) -> list[str]:
+    listed = re.sub(r"( \[\d+\])+$", "", cell)
+    if listed == "all":
+        return every
+    kind, names = re.fullmatch(r"(only|all but) (.*)", listed).groups()
+    named = names.split(", ")
+    return named if kind == "only" else [word for word in every if word not in named]
+
+
+def refused_pairs() -> set[frozenset[tuple[str, str]]]:
+    """Pairs of words that no model takes together, as the page says."""
+    lines = re.findall(
+        r"^- (\w+)=(\w+) with (\w+)=(\w+) ", PAGE.read_text().partition("## Other")[2], flags=re.MULTILINE
+    )
+    return {frozenset([(one, a), (other, b)]) for one, a, other, b in lines}
+
+
+def array(taken: dict[Model, dict[str, list[str]]]) -> list[Run]:
+    """Runs for each model until all of its words were in one; each takes the words with the most pairs that are new."""
+    seen: set[frozenset[tuple[str, str]]] = set()
+    runs = []
+    for model, of in taken.items():
+        left = {group: set(words) for group, words in of.items()}
+        while any(left.values()):
+            chosen: dict[str, str] = {}
+            for group in sorted(of, key=lambda group: (-len(left[group]), group)):
+                words = sorted(left[group] or of[group])
+                chosen[group] = max(words, key=lambda word: _new(chosen, group, word, seen))
+                left[group].discard(chosen[group])
+            seen |= pairs_of(chosen)
+            runs.append(Run(model, {group: chosen[group] for group in GROUPS}))
+    return runs
+
+
+def _new(chosen: dict[str, str], group: str, word: str, seen: set[frozenset[tuple[str, str]]]) -> int:
+    return sum(frozenset([(group, word), other]) not in seen for other in chosen.items())
+
+
+def pairs_of(chosen: dict[str, str]) -> set[frozenset[tuple[str, str]]]:
+    """The pairs of words in a run."""
+    return {frozenset(pair) for pair in itertools.combinations(chosen.items(), 2)}
+
+
+def every_pair() -> set[frozenset[tuple[str, str]]]:
+    """All pairs of words, the model aside."""
+    return {frozenset([(one, a), (other, b)]) for one, a, other, b in choices.pairs()}
