@@ -76,19 +76,28 @@ def refused_pairs() -> set[frozenset[tuple[str, str]]]:
 
 
 def array(taken: dict[Model, dict[str, list[str]]]) -> list[Run]:
-    """Runs for each model until all of its words were in one; each takes the words with the most pairs that are new."""
+    """Runs for each model until all of its words were in one, and then for the pairs that are in none yet."""
     seen: set[frozenset[tuple[str, str]]] = set()
     runs = []
+
+    def add(model: Model, left: dict[str, set[str]], begun: dict[str, str]) -> None:
+        """A run with the words that have the most new pairs, of those that are left where there are any."""
+        chosen = dict(begun)
+        for group in sorted(taken[model].keys() - begun.keys(), key=lambda group: (-len(left[group]), group)):
+            words = sorted(left[group] or taken[model][group])
+            chosen[group] = max(words, key=lambda word: _new(chosen, group, word, seen))
+            left[group].discard(chosen[group])
+        seen.update(pairs_of(chosen))
+        runs.append(Run(model, {group: chosen[group] for group in GROUPS}))
+
     for model, of in taken.items():
         left = {group: set(words) for group, words in of.items()}
         while any(left.values()):
-            chosen: dict[str, str] = {}
-            for group in sorted(of, key=lambda group: (-len(left[group]), group)):
-                words = sorted(left[group] or of[group])
-                chosen[group] = max(words, key=lambda word: _new(chosen, group, word, seen))
-                left[group].discard(chosen[group])
-            seen |= pairs_of(chosen)
-            runs.append(Run(model, {group: chosen[group] for group in GROUPS}))
+            add(model, left, {})
+    for pair in sorted(map(sorted, every_pair() - refused_pairs())):
+        able = (model for model, of in taken.items() if all(word in of[group] for group, word in pair))
+        if frozenset(pair) not in seen and (model := next(able, None)):
+            add(model, {group: set() for group in GROUPS}, dict(pair))
     return runs
 
 
