@@ -22,7 +22,8 @@ def announce(display: Display, config: Config, data: RunData, session: Session, 
         f"{data.description}"
     )
     for parent in session.record.parents:
-        display.line(f"begins with the {parent.weights} weights of run {parent.id}")
+        what = "exact state" if parent.weights == "state" else f"{parent.weights} weights"
+        display.line(f"begins with the {what} of run {parent.id}")
     if new_head:
         display.line(f"made anew: {new_head}")
     if config.model.freeze:

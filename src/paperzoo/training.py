@@ -17,7 +17,7 @@ from paperzoo.distributed import wait_for_all
 from paperzoo.errors import Interrupted, NonFiniteLoss, RunError
 from paperzoo.files import write_atomically
 from paperzoo.machine import make_trainer, set_threads
-from paperzoo.runs import checkpoints, weights
+from paperzoo.runs import checkpoints, extending, weights
 from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
 from paperzoo.runs.identity import without_places
@@ -46,6 +46,7 @@ def train(config: Config) -> Record | None:
 
 
 def _train(config: Config) -> Record | None:
+    config = extending.resolved(config)
     trainer = make_trainer(config, checkpoints.AtomicCheckpointIO(without_places(dump(config))))
     display = Display(silent=trainer.global_rank > 0)
     try:
@@ -112,7 +113,7 @@ def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] |
         return done
     found = weights.of(config)
     module = make_module(config, data, checkpoints.read_plain(found.path) if found else None)
-    subject = _subject(module, data, found)
+    subject = _subject(config, module, data, found)
     data.train_dataloader()  # a sampler or an optimiser that cannot be is said before there is a run folder
     optimizers.make(module.network, config.optimizer, precision=config.trainer.precision)
     session = begin(config, data, trainer, subject)
@@ -122,13 +123,13 @@ def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] |
     return data, module, session
 
 
-def _subject(module: Task, data: RunData, found: weights.Weights | None) -> Subject:
+def _subject(config: Config, module: Task, data: RunData, found: weights.Weights | None) -> Subject:
     """What the record says of the task."""
     inputs = module.example_inputs(data)
     parameters = sum(parameter.numel() for parameter in module.network.parameters())
     macs = accounting.count_inputs(module.network, inputs).macs if inputs is not None else None
     measures = [Measure(**metric._asdict()) for metric in type(module).metrics]
-    parents = [found.parent] if found and found.parent else []
+    parents = [*([found.parent] if found and found.parent else []), *extending.parents(config)]
     return Subject(Cost(parameters=parameters, macs=macs), measures, module.unit, parents)
 
 

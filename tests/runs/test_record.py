@@ -83,7 +83,8 @@ def test_record_holds_what_was_measured(finished):
     assert (folder / "metrics.csv").read_text().count("\n") == 3
     for picture in ("learning_curves.png", "confusion_matrix.png"):
         assert (folder / "figures" / picture).read_bytes().startswith(b"\x89PNG")
-    assert not (folder / "checkpoints" / checkpoints.STATE).exists()
+    assert (folder / "checkpoints" / checkpoints.STATE).exists()  # for extending it
+    assert not (folder / "checkpoints" / checkpoints.PREVIOUS).exists()
 
 
 def test_the_same_run_again_is_a_new_attempt_with_equal_results(finished, capsys):

@@ -195,6 +195,7 @@ class Checkpoint(Node):
 
     every_steps: Positive | None = None
     every_seconds: Annotated[float, Field(gt=0)] | None = None
+    keep_state: bool = True  # of a finished run, so that it can be extended
 
 
 class Paths(Node):
@@ -225,7 +226,8 @@ class Config(Node):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     deterministic: bool
     tags: list[str] = []
-    resume: str | None = None  # auto, or a run id
+    resume: str | None = None  # auto, or a run id; of a finished run, with more epochs, it becomes extends
+    extends: str | None = None  # the finished run that this one goes on with
     repeat: bool = True  # false: a finished run of the same identity is not trained again
     dry_run: bool = False  # print what each rank would do, and start nothing
     debug: bool = False

@@ -123,9 +123,9 @@ def newest_state(folder: Path) -> Path | None:
     return next((path for path in candidates if path.is_file() and is_whole(path)), None)
 
 
-def remove_states(folder: Path) -> None:
-    """Delete the exact states of a run that is finished."""
-    for name in (STATE, PREVIOUS):
+def remove_states(folder: Path, *, keep: bool = False) -> None:
+    """Delete the exact states of a run that is finished, all but the last one where that is kept."""
+    for name in (PREVIOUS,) if keep else (STATE, PREVIOUS):
         (folder / name).unlink(missing_ok=True)
         digest_path(folder / name).unlink(missing_ok=True)
 

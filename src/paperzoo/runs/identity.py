@@ -8,7 +8,7 @@ from typing import Any
 
 from paperzoo import cards
 from paperzoo.config.schema import Config
-from paperzoo.runs import weights
+from paperzoo.runs import folders, weights
 from paperzoo.runs.code_version import numeric_files
 
 # What a result does not depend on: where things lie, what is shown and logged, and how the work is placed. The
@@ -38,7 +38,14 @@ def determining(config: Config) -> dict[str, Any]:
         whole["model"]["checkpoint"] = weights.identity_of(config.model.checkpoint, Path(config.paths.runs_dir))
     if file := whole["sampler"].get("file"):
         whole["sampler"]["file"] = weights.digest(Path(file).expanduser(), f"sampler.file={file}")
-    return without_none(without_places(whole))
+    if config.extends:  # its result depends on the run that it goes on with
+        whole["extends"] = folders.find(Path(config.paths.runs_dir).resolve(), config.extends).parent.name
+    return plain(whole)
+
+
+def plain(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration, as plain data, without places and keys that are None."""
+    return dict(without_none(without_places(whole)))
 
 
 def without_none(node: Any) -> Any:

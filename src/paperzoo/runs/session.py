@@ -17,7 +17,7 @@ from paperzoo.data.interface import RunData
 from paperzoo.distributed import from_rank_zero
 from paperzoo.errors import UserError
 from paperzoo.files import write_atomically
-from paperzoo.runs import checkpoints, folders, provenance, record
+from paperzoo.runs import checkpoints, extending, folders, provenance, record
 from paperzoo.runs.code_version import code_version
 from paperzoo.runs.history import History, Row
 from paperzoo.runs.identity import code_of, identity
@@ -109,7 +109,7 @@ class Session:
         units = sum(row["seconds"] * row[speed] for row in trained)
         self.record.cost.units_per_second = units / max(seconds, 1e-9) if trained else None
         self.end("finished")
-        checkpoints.remove_states(self.checkpoints)
+        checkpoints.remove_states(self.checkpoints, keep=self.record.config["checkpoint"].get("keep_state", False))
 
     def end(self, status: record.Status, failure: Failure | None = None) -> None:
         """Write how it ended, once: a signal that comes when it has finished does not make it unfinished."""
@@ -194,6 +194,7 @@ def _begin(config: Config, data: RunData, trainer: L.Trainer, subject: Subject) 
     runs_dir = Path(config.paths.runs_dir).resolve()
     place = _resumed(runs_dir, config, key) if config.resume else None
     place = place or Place(folders.create(runs_dir, config.model.name, key)[0])
+    place.state = place.state or extending.bring(config, place.folder)
     lock = _lock(place.folder)
     known = (place.folder / record.FILE).is_file()
     if known and not _can_go_on(place.folder):  # another process had the lock, and ended it

@@ -169,6 +169,7 @@ class Task(L.LightningModule):
         for name, value in self._buffer_state.items():
             self.network.get_buffer(name).copy_(value)
         self._running_state, self._buffer_state = None, {}
+        self._set_rates()
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The batch's loss."""
@@ -232,8 +233,13 @@ class Task(L.LightningModule):
         if schedule is None or not hasattr(factor, "observe"):
             return
         factor.observe(value, self.headline().goal)
-        for group, base in zip(schedule.optimizer.param_groups, schedule.base_lrs, strict=True):
-            group["lr"] = base * factor(schedule.last_epoch)
+        self._set_rates()
+
+    def _set_rates(self) -> None:
+        """The rates of the next step by this run's schedule: a longer run goes on with a shorter one's state."""
+        factor = self.schedule.lr_lambdas[0]
+        for group, base in zip(self.schedule.optimizer.param_groups, self.schedule.base_lrs, strict=True):
+            group["lr"] = base * factor(self.schedule.last_epoch)
 
     def on_test_epoch_end(self) -> None:
         """Compute the metrics of the test split."""
