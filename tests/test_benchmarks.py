@@ -12,7 +12,15 @@ FOLDER = Path(__file__).resolve().parents[1] / "benchmarks"
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    "words", ["input.py 1", "checkpoint.py", "startup.py 1", "startup.py first_step", "report_scale.py 100"]
+    "words",
+    [
+        "input.py 1",
+        "checkpoint.py",
+        "startup.py 1",
+        "startup.py first_step",
+        "report_scale.py 100",
+        "detectors.py rounds=1 height=64 width=96 backbone=resnet18 threads=1",
+    ],
 )
 def test_a_benchmark_ends_with_its_figures(words):
     name, *rest = words.split()

@@ -8,7 +8,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from paperzoo.detection.coco_ap import BOX, MASK, NAMES, coco_ap
+from paperzoo.detection.coco_ap import BOX, MASK, NAMES, by_class, coco_ap, judge
 from paperzoo.detection.masks import encode_rle
 
 SIZE = (60, 80)
@@ -87,3 +87,33 @@ def test_ap_of_nothing():
     none = [[] for _ in truth]
     assert coco_ap([SIZE] * len(truth), truth, none, 4)["ap"] == 0
     assert all(np.isnan(value) for value in coco_ap([SIZE] * len(truth), none, found, 4).values())
+
+
+@pytest.mark.parametrize("kind", [BOX, MASK])
+def test_classes_alone_have_the_ap_that_pycocotools_gives_them(kind):
+    """Each class evaluated by itself; the mean over those with objects is the figure of all."""
+    truth, found = scene(1)
+    judged = judge([SIZE] * len(truth), truth, found, 5, kind)
+    figures = by_class(judged.precision)
+    for label in range(4):
+        alone = [[[one for one in own if one["category_id"] == label] for own in part] for part in (truth, found)]
+        expected = dict(zip(NAMES, pycocotools(*alone, 4, kind), strict=True))
+        for name, values in figures.items():
+            np.testing.assert_allclose(values[label], expected[name], rtol=0, atol=1e-9, err_msg=f"{label} {name}")
+    for name, values in figures.items():
+        assert np.isnan(values[4])
+        known = values[~np.isnan(values)]
+        assert (known.mean() if len(known) else np.nan) == pytest.approx(judged.figures[name], abs=1e-9, nan_ok=True)
+
+
+def test_classes_of_no_detections():
+    truth, _ = scene(0)
+    judged = judge([SIZE] * len(truth), truth, [[] for _ in truth], 5)
+    present = {one["category_id"] for own in truth for one in own if not one["iscrowd"]}
+    assert judged.precision.shape == (10, 101, 5, 4)
+    assert [k for k in range(5) if not np.isnan(by_class(judged.precision)["ap"][k])] == sorted(present)
+    assert np.nansum(judged.precision) == 0
+    areas = [one["area"] for own in truth for one in own if not one["iscrowd"]]
+    assert not any(area > 96**2 for area in areas)
+    assert np.isnan(judged.figures["ap_large"])
+    assert judged.figures["ap_small"] == 0

@@ -3,6 +3,8 @@
 AP is in ``tests/detection/test_coco_ap.py``, resuming and golden losses in the shared contract.
 """
 
+import csv
+
 import pytest
 import torch
 
@@ -88,6 +90,14 @@ def test_pictures_and_metrics_are_on_record(tmp_path):
     assert {"test/mask_ap", "test/box_ap50", "val/mask_ap"} <= set(entry.results["last"].metrics)
     (picture,) = tmp_path.glob("htc/*/1/figures/predictions.png")
     assert picture.stat().st_size > 10_000
+    for kind in ("mask", "box"):
+        assert (picture.parent / f"precision_recall_{kind}.png").stat().st_size > 10_000
+    with (picture.parents[1] / "average_precision.csv").open() as file:
+        rows = {(row["kind"], row["class"]): row for row in csv.DictReader(file)}
+    assert len(rows) == 2 * 11  # ten digits and their mean
+    for kind in ("mask", "box"):
+        expected = entry.results["last"].metrics[f"test/{kind}_ap"]
+        assert float(rows[kind, "mean"]["ap"]) == pytest.approx(expected, rel=1e-4, abs=1e-7)
 
 
 def test_maps_are_needed_for_the_semantic_branch(tmp_path):

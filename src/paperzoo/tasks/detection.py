@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from paperzoo.data.interface import Batch
-from paperzoo.detection.coco_ap import BOX, MASK, coco_ap
+from paperzoo.detection.coco_ap import BOX, MASK, judge
+from paperzoo.detection.curves import OfSplit, precision_recall, write
 from paperzoo.detection.masks import encode_rle, paste
 from paperzoo.detection.pictures import beside_truth
 from paperzoo.distributed import gather
@@ -49,6 +50,7 @@ class Detection(Task):
         own = {name: model[name] for name in OF_DETECT if model.get(name) is not None}
         self.detecting = {**getattr(self.network, "detecting", {}), **own}
         self.collected: list[tuple[tuple[int, int], list[dict[str, Any]], list[dict[str, Any]]]] = []
+        self.tested: OfSplit | None = None  # the last pass over the test split
 
     def make_network(self, options: dict[str, Any]) -> nn.Module:
         """See ``build_network``; options that are None are left out."""
@@ -102,14 +104,24 @@ class Detection(Task):
         self.collected = []
         images, truth, found = (list(part) for part in zip(*every, strict=True))
         results: dict[str, float] = {}
+        curves = {}
         for name, kind in self.kinds.items():
-            figures = coco_ap(images, truth, found, self.info["num_classes"], kind)
-            kept = {key: value for key, value in figures.items() if key in RECORDED and not math.isnan(value)}
+            judged = judge(images, truth, found, self.info["num_classes"], kind)
+            curves[name] = judged.precision
+            kept = {key: value for key, value in judged.figures.items() if key in RECORDED and not math.isnan(value)}
             results |= {f"{name}_{key}": value for key, value in kept.items()}
+        if split == "test":
+            self.tested = OfSplit(curves, truth, found)
         return results
 
     def figures(self, data: Any) -> Iterable[tuple[str, Figure]]:
-        """Predictions beside the truth."""
+        """Curves of precision and recall, with the tables of both, and predictions beside the truth."""
+        names = self.info["class_names"]
+        if self.tested is not None:
+            if self.place.folder is not None:
+                write(self.place.folder, self.tested, names)
+            for kind, precision in self.tested.curves.items():
+                yield f"precision_recall_{kind}", precision_recall(precision, names)
         examples = data.examples(DRAWN)
         training = self.training
         self.eval()
@@ -125,7 +137,7 @@ class Detection(Task):
             truth.append({name: target[name] for name in own if name in target})
             found.append(own)
         self.train(training)
-        yield "predictions", beside_truth(images, truth, found, self.info["class_names"])
+        yield "predictions", beside_truth(images, truth, found, names)
 
 
 class InstanceSegmentation(Detection):

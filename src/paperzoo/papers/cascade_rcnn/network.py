@@ -1,14 +1,14 @@
 """Cascade Mask R-CNN, with the conventions of mmdetection 3.3 (its weights give its outputs)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from timm.models import register_model
-from torch import Tensor, nn
+from torch import Tensor
 
 from paperzoo.detection.backbone import without_timms
-from paperzoo.detection.official import TRUNK, load_renamed
+from paperzoo.detection.official import TRUNK, loader
 from paperzoo.detection.rpn import RPNSettings
 from paperzoo.detection.sampling import Regions, Stage
 from paperzoo.detection.small import FEWER, small
@@ -113,13 +113,7 @@ def cascade_mask_rcnn_r50_fpn(pretrained: bool = False, num_classes: int = 80, *
     return CascadeMaskRCNN(num_classes, **without_timms(options))
 
 
-def load_official(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Load mmdetection's ``cascade-mask-rcnn_r50_fpn_1x_coco``, every key of it.
-
-    Raises:
-        UserError: keys are missing, unexpected or of another shape.
-    """
-    load_renamed(network, state_dict, RULES)
+load_official = loader("cascade-mask-rcnn_r50_fpn_1x_coco", RULES)
 
 
 def stages_of(count: int, stages: Sequence[Stage] = STAGES) -> tuple[Stage, ...]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from paperzoo.detection.backbone import without_timms
-from paperzoo.detection.official import load_renamed
+from paperzoo.detection.official import load_renamed, unwrapped
 from paperzoo.detection.pooling import pool
 from paperzoo.detection.small import FEWER, small
 from paperzoo.papers.cascade_rcnn import network as cascade
@@ -175,7 +175,7 @@ def load_official(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
     Raises:
         UserError: keys are missing, unexpected or of another shape.
     """
-    inner: Any = getattr(network, "_orig_mod", getattr(network, "module", network))  # of torch.compile, nn.DataParallel
+    inner = unwrapped(network)
     stages = range(len(inner.stages), len(STAGES))
     unused = [f"roi_head.{part}_head.{stage}." for part in ("bbox", "mask") for stage in stages]
     if not inner.semantic_fusion:

@@ -13,7 +13,7 @@ from paperzoo.detection.boxes import clip, decode, encode
 from paperzoo.detection.losses import box_loss, classification_loss, mask_loss
 from paperzoo.detection.masks import mask_targets
 from paperzoo.detection.nms import multiclass_nms
-from paperzoo.detection.official import TRUNK, load_renamed
+from paperzoo.detection.official import TRUNK, loader
 from paperzoo.detection.pooling import pool
 from paperzoo.detection.pyramid import Pyramid
 from paperzoo.detection.rpn import RPN, RPNSettings, resized
@@ -341,10 +341,4 @@ def mask_rcnn_r50_fpn(pretrained: bool = False, num_classes: int = 80, **options
     return MaskRCNN(num_classes, **without_timms(options))
 
 
-def load_official(network: nn.Module, state_dict: Mapping[str, Any]) -> None:
-    """Load mmdetection's ``mask-rcnn_r50_fpn_1x_coco``, every key of it.
-
-    Raises:
-        UserError: keys are missing, unexpected or of another shape.
-    """
-    load_renamed(network, state_dict, RULES)
+load_official = loader("mask-rcnn_r50_fpn_1x_coco", RULES)

@@ -1,6 +1,6 @@
 """SSD: Single Shot MultiBox Detector (Liu et al., ECCV 2016)."""
 
-from paperzoo.networks.official import load_exactly as load_official
+from paperzoo.detection.official import load_torchvision as load_official
 from paperzoo.papers.ssd.hard_negatives import hard_negatives
 from paperzoo.papers.ssd.network import SSD, build
 
