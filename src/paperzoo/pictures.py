@@ -130,6 +130,31 @@ def map_of(image: Any, predicted: Any, classes: Sequence[str]) -> Figure:
     return figure
 
 
+def reliability(count: Any, confidence: Any, accuracy: Any, ece: float) -> Figure:
+    """A reliability diagram: accuracy over confidence by bin, and below it the share of predictions in each bin.
+
+    Args:
+        count, confidence, accuracy: (n + 1,) predictions, mean confidence and accuracy of n bins of [0, 1] and of
+            confidence 1; empty bins are not drawn.
+        ece: expected calibration error, of the same bins.
+    """
+    count, confidence, accuracy = (np.asarray(values) for values in (count, confidence, accuracy))
+    kept, bins = count > 0, len(count) - 1
+    figure = Figure(figsize=(4.6, 5.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot([0, 1], [0, 1], color="0.4", linewidth=0.8, label="calibrated")
+    upper.vlines(confidence[kept], confidence[kept], accuracy[kept], color=VAL, alpha=0.35, linewidth=5, label="gap")
+    upper.plot(confidence[kept], accuracy[kept], color=TRAIN, marker="o", markersize=4, label="bins")
+    upper.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02), title=f"expected calibration error {ece:.4f}")
+    upper.legend(frameon=False, loc="upper left")
+    lower.bar((np.arange(bins + 1) + 0.5) / bins, count / count.sum(), 0.9 / bins, color=TRAIN)
+    lower.set(xlabel="confidence", ylabel="share", xlim=(0, 1 + 1 / bins))
+    for axes in (upper, lower):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    return figure
+
+
 def save(figure: Figure, title: str, path: Path) -> None:
     """Write a figure with its title as a PNG."""
     figure.suptitle(title)

@@ -8,7 +8,7 @@ import pytorch_lightning as L
 from matplotlib.figure import Figure
 from pytorch_lightning.utilities.model_summary import ModelSummary
 
-from paperzoo import accounting, pictures, results, summary
+from paperzoo import accounting, pictures, reliability, results, summary
 from paperzoo.config import build, dump
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData, make_data
@@ -164,6 +164,7 @@ def _go_through(
     if session.record and config.trainer.profiler:
         write_atomically(session.folder / PROFILE, trainer.profiler.summary().encode())  # type: ignore[attr-defined]
     trainer.callbacks.append(Keeper(session, history))  # type: ignore[attr-defined] # tests may be long, too
+    trainer.callbacks += reliability.callbacks_of(module)  # type: ignore[attr-defined] # what tests alone show
     measured = _test(config, trainer, data, module, session, stages, history)
     skipped = data.count_skipped()
     wait_for_all()

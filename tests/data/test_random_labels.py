@@ -1,7 +1,11 @@
 """Random labels of the training images: how many, which, and that nothing else changes."""
 
+import socket
+
 import numpy as np
+import PIL.Image
 import pytest
+from datasets import ClassLabel, Dataset, Features, Image
 
 from paperzoo.config import compose, dump, load_config
 from paperzoo.data.interface import make_data
@@ -76,3 +80,29 @@ def test_it_survives_the_record_and_mistakes_are_refused():
         assert line in str(caught.value)
     with pytest.raises(UserError, match=r"data.streaming=true: labels of a stream are not known beforehand"):
         compose("train", ["model=resnet", "data=cifar10_random_labels", "data.streaming=true", "data.validation=100"])
+
+
+@pytest.mark.parametrize("name", ["cifar10", "fashion_mnist"])
+def test_it_composes_without_the_network_and_takes_the_folder_of_the_true_labels(name, tmp_path, monkeypatch):
+    """No connection is tried, neither by composing nor where the folder is there; two classes, ten images each."""
+
+    def refuse(*_):
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    words = ["model=resnet", "trainer=cpu", f"data={name}_random_labels", f"paths.data_dir={tmp_path}"]
+    compose("train", words)
+    labels = [k % 2 for k in range(20)]
+    column = "img" if name == "cifar10" else "image"
+    features = Features({column: Image(), "label": ClassLabel(names=["a", "b"])})
+    pictures = [PIL.Image.fromarray(np.full((8, 8), 10 * k, np.uint8)) for k in range(20)]
+    for split in ("train", "test"):
+        part = Dataset.from_dict({column: pictures, "label": labels}, features=features)
+        part.to_parquet(tmp_path / name / f"{split}-00000-of-00001.parquet")
+    more = ["data.validation=4", "data.batch_size=2", "data.random_labels=1.0"]
+    noisy, plain = (make_data(compose("train", [*base, *more[:count]])) for base, count in (
+        (words, 3), ([*words[:2], f"data={name}", words[3]], 2)))  # fmt: skip
+    assert np.array_equal(noisy.parts["train"].images, plain.parts["train"].images)
+    true = plain.parts["train"].labels
+    assert np.array_equal(noisy.parts["train"].labels, randomised(true, 2, 1.0, seed=0))

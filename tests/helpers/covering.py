@@ -15,7 +15,11 @@ from paperzoo.pages.choices import GROUPS, Model
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "choices.md"
 RUN = ["trainer=cpu", "trainer.max_epochs=8", "trainer.max_steps=2", "logger=none", "procedure=fit"]
-MAPS = ["data.limit_train=32", "data.batch_size=16", "data.validation=50", "data.test=50"]
+SMALL = {  # data beside a model's default
+    "digit_maps": ["data.limit_train=32", "data.batch_size=16", "data.validation=50", "data.test=50"],
+    "sequential_mnist": ["data.limit_train=64", "data.batch_size=16", "data.size=7"],
+    "adding_problem": ["data.train=64", "data.batch_size=16", "data.length=10"],
+}
 TINY = {  # what a word needs where the data is tiny
     "sampler=weighted": ["sampler.class_weights=[1,1,1,1,1,1,1,1,1,1,1,1]"],
     "sampler=long_tailed": ["sampler.ratio=0.5"],
@@ -35,7 +39,9 @@ class Run(NamedTuple):
         small = [word for word in of.small if word.partition(".")[0] in ("model", "trainer")]
         chosen = [f"{group}={word}" for group, word in self.chosen.items()]
         needs = [word for one in chosen for word in TINY.get(one, [])]
-        return [*self.model.words, *RUN, *(MAPS if self.model.data else of.data), *small, *chosen, *needs]
+        data = SMALL[self.model.data] if self.model.data else of.data
+        small = [word for word in small if not (self.model.data and word.startswith("model.embedding"))]
+        return [*self.model.words, *RUN, *data, *small, *chosen, *needs]
 
 
 def words_on_page() -> dict[str, list[str]]:

@@ -1,12 +1,14 @@
 """Label smoothing against torch's, hand-computed targets and naive sums in float64."""
 
 import math
+from dataclasses import replace
 
+import drawn_report
 import pytest
 import torch
 from torch.nn import functional as F
 
-from paperzoo.papers.label_smoothing import CONVENTIONS, LabelSmoothingCrossEntropy, smooth
+from paperzoo.papers.label_smoothing import CONVENTIONS, LabelSmoothingCrossEntropy, report_pictures, smooth
 
 FORMULAS = {  # t is 0 or 1
     "uniform": lambda t, e, k: (1 - e) * t + e / k,
@@ -123,3 +125,21 @@ def test_bad_arguments_are_named():
         loss(torch.zeros(3, 4), torch.zeros(3, 5))
     with pytest.raises(ValueError, match="must be 0 to 3"):
         loss(torch.zeros(3, 4), torch.tensor([0, 1, 4]))
+
+
+def test_reports_compare_the_bins_of_variants():
+    """Two runs of one variant: counts are added, means weighted by them; the other variants have none."""
+    report = drawn_report.report(("cross_entropy", "smoothing"), 2)
+    runs = []
+    for run, (count, confidence) in zip(report.variants[1].runs, ((30, 0.9), (10, 0.5)), strict=True):
+        own = {"count": count, "confidence": confidence, "accuracy": 0.8}
+        metrics = {"test/top1": 0.8, **{f"calibration/13/{name}": float(value) for name, value in own.items()}}
+        results = {"last": run.results["last"].model_copy(update={"metrics": metrics})}
+        runs.append(run.model_copy(update={"results": results}))
+    report = replace(report, variants=(report.variants[0], replace(report.variants[1], runs=tuple(runs))))
+    bins = report_pictures.bins_of(report.variants[1])
+    assert bins == {13: (40, pytest.approx((30 * 0.9 + 10 * 0.5) / 40), pytest.approx(0.8))}
+    assert report_pictures.ece(bins) == pytest.approx(0.0)
+    (figure,) = report_pictures.figures(report).values()
+    assert [line.get_label() for line in figure.axes[0].lines][1:] == ["smoothing: ECE 0.0000"]
+    assert report_pictures.figures(drawn_report.report()) == {}

@@ -107,7 +107,8 @@ def test_a_training_loader_of_a_long_tail():
 
 CHOICES = ["mix=mixup_paper", "loss=smoothing", "loss=focal", "scheduler=warmup_cosine", "scheduler=warmup_step",
            "sampler=long_tailed"]  # fmt: skip
-CHOSEN = {"sampler=long_tailed": ["sampler.ratio=0.5", "data.limit_train=200"]}
+CHOSEN = {"sampler=long_tailed": ["sampler.ratio=0.5", "data.limit_train=200"],
+          "scheduler=warmup_step": ["scheduler.milestones=[0.5]"]}  # fmt: skip
 
 
 @pytest.mark.parametrize("choice", CHOICES)
@@ -146,6 +147,10 @@ def test_the_code_of_a_choice_is_in_the_identity_of_its_run():
         (["model=label_smoothing", "loss.convention=x"], "loss.convention=x: must be one of uniform, others, classy"),
         (["model=focal_loss", "loss.alpha=[-1.0]"], "loss.alpha"),
         (["model=cosine_decay", "scheduler.gamma=0.1"], "scheduler.gamma=0.1: there is no such key"),
+        (
+            ["model=cosine_decay", "scheduler=warmup_step", "scheduler.milestones=[4,30]"],
+            "scheduler.milestones=[4,30]: 30 is not before trainer.max_epochs=12",
+        ),
         (["model=resnet", "mix=mixup_paper", "data.batch_size=1"], "mixing needs at least two images"),
     ],
 )

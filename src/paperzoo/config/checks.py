@@ -140,6 +140,10 @@ def _scheduler(config: Config) -> None:
         raise UserError(
             f"scheduler.warmup_epochs={scheduler.warmup_epochs:g}: is more than trainer.max_epochs={epochs}"
         )
+    milestones = getattr(scheduler, "milestones", None) or []  # of any schedule that has some
+    if late := [milestone for milestone in milestones if milestone >= epochs]:
+        listed = ",".join(f"{milestone:g}" for milestone in milestones)
+        raise UserError(f"scheduler.milestones=[{listed}]: {late[0]:g} is not before trainer.max_epochs={epochs}")
     if scheduler.warmup_start and not scheduler.warmup_epochs:
         raise UserError(f"scheduler.warmup_start={scheduler.warmup_start:g}: needs scheduler.warmup_epochs above 0")
 

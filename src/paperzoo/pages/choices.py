@@ -24,7 +24,11 @@ GROUPS = ("norm", "mix", "loss", "scheduler", "optimizer", "sampler")
 # Options without which a choice is none, and epochs enough for the milestones of any schedule.
 GIVEN: Mapping[str, Mapping[str, Any]] = {"sampler=weighted": {"class_weights": [1.0] * 10}}
 EPOCHS = 100
-DATA = {"segmentation": "digit_maps"}  # embedded data of a task that a model does beside that of its default data
+DATA = {  # embedded data of a task that a model does beside that of its default data
+    "segmentation": "digit_maps",
+    "sequence_classification": "sequential_mnist",
+    "sequence_regression": "adding_problem",
+}
 
 HEAD = """# What goes with what
 

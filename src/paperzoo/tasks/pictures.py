@@ -44,3 +44,16 @@ def recall(shares: Tensor) -> Figure:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     return figure
+
+
+def answers(given: Tensor, right: Tensor) -> Figure:
+    """Answers (N, K) over what is right (N, K), with the line where both are equal."""
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(right.flatten().numpy(), given.flatten().numpy(), s=6, color="#0072B2", linewidths=0, alpha=0.6)
+    low, high = float(right.min()), float(right.max())
+    axes.plot([low, high], [low, high], color="0.4", linewidth=0.8)
+    axes.set(xlabel="right answer", ylabel="network's answer")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure

@@ -9,6 +9,8 @@ import numpy as np
 from paperzoo.data.images.module import ImageData
 from paperzoo.data.images.rows import SplitRows
 
+SUFFIX = "_random_labels"
+
 
 class RandomLabels(ImageData):
     """Labels of validation and test are as they are.
@@ -17,6 +19,13 @@ class RandomLabels(ImageData):
     that some keep their own by chance. Which ones and which labels are functions of ``label_seed`` and part of the
     data's fingerprint: seeds of a comparison train on the same labels.
     """
+
+    def setup(self, stage: str | None = None) -> None:
+        """Load, from the folder of the data with its own labels where ``data_dir`` has that and none of this name."""
+        own, base = self.data_dir / self.config.name, self.data_dir / self.config.name.removesuffix(SUFFIX)
+        if getattr(self.config, "path", "") is None and not own.is_dir() and base.is_dir():
+            self.config = self.config.model_copy(update={"path": str(base)})
+        super().setup(stage)
 
     def _split(self) -> dict[str, SplitRows]:
         parts = super()._split()

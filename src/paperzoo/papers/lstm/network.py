@@ -1,4 +1,4 @@
-"""A character model over recurrent cells."""
+"""Networks over recurrent cells: a model of characters, and one of sequences of numbers."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from paperzoo.papers.lstm.cells import GRU, LSTM, Cell, CoupledLSTM, PeepholeLST
 CELLS = ("lstm", "peephole", "coupled", "coupled_peephole", "gru")
 HIDDEN, EMBEDDING = 128, 64
 
-default_cfgs = generate_default_cfgs({"lstm_char": {}})
+default_cfgs = generate_default_cfgs({"lstm_char": {}, "lstm_sequence": {}})
 
 
 def make_cell(cell: str, inputs: int, hidden: int) -> Cell:
@@ -89,6 +89,53 @@ def _add_forget_bias(cell: Cell, value: float) -> None:
         cell.bias_ih[place : place + cell.hidden_size] += value
 
 
+class SequenceNetwork(nn.Module):
+    """Sequences of numbers pass layers of cells, and a linear layer answers from the last layer's last output.
+
+    Args:
+        inputs: I, numbers of a step.
+        num_classes: K, logits or numbers of the answer.
+        cell, hidden, layers, forget_bias, drop_rate: as of ``CharacterNetwork``.
+    """
+
+    cells: Any
+
+    def __init__(
+        self,
+        inputs: int,
+        num_classes: int,
+        cell: str = "lstm",
+        hidden: int = HIDDEN,
+        layers: int = 1,
+        forget_bias: float = 0.0,
+        drop_rate: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.cells = nn.ModuleList(make_cell(cell, hidden if n else inputs, hidden) for n in range(layers))
+        self.dropout = nn.Dropout(drop_rate)
+        self.head = nn.Linear(hidden, num_classes)
+        for each in self.cells:
+            _add_forget_bias(each, forget_bias)
+
+    def forward(self, sequences: Tensor) -> Tensor:
+        """(B, T, I) -> (B, K)."""
+        x = sequences.transpose(0, 1)  # (T, B, I)
+        for cell in self.cells:
+            x = self.dropout(cell(x)[0])
+        return self.head(x[-1])
+
+    @torch.no_grad()
+    def activations(self, sequence: Tensor) -> dict[str, Tensor]:
+        """Gates and states of the last layer over a sequence (1, T, I): (T, H) each."""
+        x = sequence.transpose(0, 1)
+        for cell in self.cells[:-1]:
+            x, _ = cell(x)
+        return {name: value[:, 0] for name, value in self.cells[-1].activations(x).items()}
+
+
+NOT_OPTIONS = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "in_chans")  # what timm gives to every network
+
+
 @register_model
 def lstm_char(pretrained: bool = False, **options: Any) -> nn.Module:
     """The character model; takes the options of ``CharacterNetwork``.
@@ -98,6 +145,17 @@ def lstm_char(pretrained: bool = False, **options: Any) -> nn.Module:
     """
     if pretrained:
         raise UserError("lstm_char: there are no published weights")
-    for name in ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir", "in_chans"):
-        options.pop(name, None)
-    return CharacterNetwork(**options)
+    return CharacterNetwork(**{name: value for name, value in options.items() if name not in NOT_OPTIONS})
+
+
+@register_model
+def lstm_sequence(pretrained: bool = False, inputs: int = 1, num_classes: int = 10, **options: Any) -> nn.Module:
+    """The network of sequences; takes the options of ``SequenceNetwork``.
+
+    Raises:
+        UserError: weights are asked for, which nobody has published.
+    """
+    if pretrained:
+        raise UserError("lstm_sequence: there are no published weights")
+    own = {name: value for name, value in options.items() if name not in NOT_OPTIONS}
+    return SequenceNetwork(inputs, num_classes, **own)
