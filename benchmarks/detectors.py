@@ -67,7 +67,7 @@ class Theirs(nn.Module):
 
 def detectors(backbone: str, height: int, width: int) -> dict[str, nn.Module]:
     """By name; the first is what the others are compared with."""
-    own = {"backbone": backbone}
+    own: dict[str, Any] = {"backbone": backbone}
     return {
         THEIRS: Theirs(backbone, height, width),
         "Mask R-CNN": mask_rcnn.build(CLASSES, **own),

@@ -90,7 +90,6 @@ def test_losses_are_torchvisions(pair):
     assert (own - other).abs().max() < 1e-4 * other.abs().max()
 
 
-@pytest.mark.promise
 def test_upon_the_same_features_losses_and_detections_are_torchvisions():
     """A small trunk, scores far from the prior, an image without objects and one that is padded."""
     ours = tiny()

@@ -95,7 +95,7 @@ class RetinaNet(TorchvisionRetinaNet):
 
     def forward(self, images: Tensor) -> Any:
         """(B, 3, H, W) -> logits (B, A, K) and deltas (B, A, 4) of all anchors."""
-        outputs, _, _ = self._outputs(images, [(images.shape[2], images.shape[3])] * len(images))
+        outputs = self.head(list(self.backbone(images).values()))
         return outputs["cls_logits"], outputs["bbox_regression"]
 
     def _outputs(

@@ -79,7 +79,7 @@ class SSD(torchvision_ssd.SSD):
     def forward(self, images: Tensor) -> Any:
         """(B, 3, H, W) -> logits (B, A, K + 1) and deltas (B, A, 4) of all default boxes."""
         squares = warped(images, [(images.shape[2], images.shape[3])] * len(images), self.side)
-        outputs, _ = self._outputs(squares)
+        outputs = self.head(list(self.backbone(squares).values()))
         return outputs["cls_logits"], outputs["bbox_regression"]
 
     def _outputs(self, squares: Tensor) -> tuple[dict[str, Tensor], Tensor]:
