@@ -23,6 +23,12 @@ def small(options: Mapping[str, Any], **own: Any) -> dict[str, Any]:
 
 def small_dense(options: Mapping[str, Any], **own: Any) -> dict[str, Any]:
     """``options`` over those of a small detector without regions, and ``own`` in between."""
-    merged = {**DENSE, **own, **options}
-    # timm would start each residual branch at zero, where the layers before its last get no gradient at first
-    return {"zero_init_last": False, **merged} if merged["backbone"] == TRUNK else merged
+    return with_branches({**DENSE, **own, **options})
+
+
+def with_branches(options: dict[str, Any]) -> dict[str, Any]:
+    """``options`` of a network with ``TRUNK``, whose residual branches start to learn at once.
+
+    Timm would start each at zero, where the layers before its last get no gradient at first.
+    """
+    return {"zero_init_last": False, **options} if options["backbone"] == TRUNK else options
