@@ -13,6 +13,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, box_iou
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
+from paperzoo.detection import initial
 from paperzoo.detection.anchors import RATIOS
 from paperzoo.detection.backbone import Backbone, without_timms
 from paperzoo.detection.matching import NOTHING
@@ -162,6 +163,8 @@ def build(num_classes: int = 91, **options: Any) -> RetinaNet:
 def retinanet_tiny(pretrained: bool = False, num_classes: int = 10, **options: Any) -> RetinaNet:
     """For images of about a hundred pixels."""
     network = RetinaNet(num_classes, **small_dense(without_timms(options), anchor_scale=2.0))
+    for head in (network.head.classification_head, network.head.regression_head):
+        initial.he(*(block[0] for block in head.conv))  # the paper's 0.01 is for 256 channels: fewer would fade
     network.detecting = FEWER
     return network
 
