@@ -48,7 +48,7 @@ MISTAKES = [
     (S + "batch_size=3", ["batch_size=3", "Did you mean data.batch_size?"]),
     (S + "data.augment.flipp=1", ["keys in data.augment: crop_padding, flip, resized_crop", "mean data.augment.flip?"]),
     (S + "+seed=1", ["+seed", "leave the + away"]),
-    (S + "~foo", ["~foo: there is no such key", "keys: model, data"]),
+    (S + "~foo", ["~foo: there is no such key", "keys: model, "]),
     (S + "~optimizer.lr", ["optimizer.lr: must be given"]),
     (S + "hydra.foo=1", ["hydra.foo=1: Hydra has no such key"]),
     # keys that another option of the group has

@@ -73,9 +73,16 @@ def test_metrics_are_those_of_a_naive_pass_over_each_stream(cell):
     assert found["loss"] == pytest.approx(found["bpc"] * math.log(2))
 
 
+def begin(module):
+    """As Lightning begins: optimiser and schedule are there."""
+    optimizer = torch.optim.SGD(module.double().parameters(), lr=1.0)
+    module.schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
+    module.on_train_start()
+
+
 def test_training_batches_see_what_an_unbroken_stream_sees_and_gradients_end_with_the_chunk():
     module, data = made()
-    module.double().on_train_start()
+    begin(module)
     loader = data.train_dataloader()
     batches = [given(data, chunks) for chunks in list(loader)[:3]]
     whole = torch.cat([batch.inputs for batch in batches], dim=1)
@@ -92,7 +99,7 @@ def test_training_batches_see_what_an_unbroken_stream_sees_and_gradients_end_wit
 
 def test_running_metrics_are_of_cross_entropy_whatever_is_trained_on():
     module, data = made("loss=label_smoothing")
-    module.double().on_train_start()
+    begin(module)
     batch = given(data, next(iter(data.train_dataloader())))
     losses = module.losses(batch)
     module.running.update(losses["loss"], losses, module.units(batch))
@@ -105,7 +112,7 @@ def test_running_metrics_are_of_cross_entropy_whatever_is_trained_on():
 
 def test_weights_of_samples_weigh_chunks():
     module, data = made()
-    module.double().on_train_start()
+    begin(module)
     batch = given(data, next(iter(data.train_dataloader())))
     weights = torch.arange(8).double()
     each = F.cross_entropy(module(batch.inputs)[0].transpose(1, 2), batch.targets, reduction="none").mean(1)
