@@ -43,6 +43,31 @@ def copied(report, tmp_path):
     return tmp_path / "reports" / "widths"
 
 
+@pytest.fixture(autouse=True)
+def _kept_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(anchor, "BUILD", tmp_path / "anchors")
+
+
+@pytest.mark.full
+def test_an_anchoring_that_was_stopped_goes_on(copied, monkeypatch):
+    compared = []
+
+    def compare(entry, checkout, data_dir):
+        compared.append(entry.config["model"]["width"])
+        if len(compared) == 2:
+            raise KeyboardInterrupt
+        return 5
+
+    monkeypatch.setattr(anchor, "_compare", compare)
+    monkeypatch.setattr(anchor, "_commit", lambda place: "abc")
+    with pytest.raises(KeyboardInterrupt):
+        anchor.main(str(copied), str(ROOT), data_dir="data")
+    anchor.main(str(copied), str(ROOT), data_dir="data")
+    assert compared == [4, 6, 6]
+    shown = {entry.provenance.anchored.shown_by for entry in record_sources.of_report(copied).records}
+    assert all("the same 10 metrics" in line for line in shown)
+
+
 def test_a_golden_row_is_checked_with_the_report(copied, capsys):
     anchor.main(str(copied), data_dir="data")
     assert rederive.reproduce(str(copied)) == 0

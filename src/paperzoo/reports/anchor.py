@@ -8,9 +8,10 @@ that records from another machine cannot be repeated bit for bit here. Two versi
 machine: for each variant both train its first seed for two epochs of a part of its data (a warm-up ends after one), and
 every metric must be equal bit for bit. The records then get the identity and the code version that this code gives
 them, so that a sweep takes them for finished; ``provenance.anchored`` keeps what they had. ``golden.yaml`` is written
-again. Option: data_dir=data (or the variable DATA_DIR).
+again. Stopped, it goes on with the variants that it has not compared. Option: data_dir=data (or the variable DATA_DIR).
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from paperzoo.runs.identity import code_of, identity
 from paperzoo.runs.provenance import hardware
 from paperzoo.runs.record import Anchor, Record, write_atomically
 
+BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the two commits
 MOST = 640  # training images of a comparison
 SHORT = ("trainer.max_epochs=2", "data.test=500", "logger=none", "repeat=true")
 LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
@@ -54,10 +56,16 @@ def anchor(folder: Path, report: Report, checkout: Path, data_dir: str) -> None:
         UserError: the two codes differ, or the data has changed.
     """
     first = [min(variant.runs, key=lambda entry: entry.seed) for variant in report.variants if variant.runs]
-    count = 0
+    kept = BUILD / f"{folder.name}-{_commit(checkout)}-{_commit(SOURCE.parent)}.json"
+    done: dict[str, int] = json.loads(kept.read_text()) if kept.is_file() else {}
     for entry in first:
-        count += _compare(entry, checkout, data_dir)
+        if entry.id not in done:
+            done[entry.id] = _compare(entry, checkout, data_dir)
+            if "dirty" not in kept.name:  # an hour's comparisons go on where they were stopped
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(kept, json.dumps(done).encode())
         print(f"{folder.name}: {' '.join(entry.command[2:])}: equal", flush=True)
+    count = sum(done[entry.id] for entry in first)
     machine = hardware()
     shown = (
         f"commits {_commit(checkout)} and {_commit(SOURCE.parent)} gave the same {count} metrics, bit for "
