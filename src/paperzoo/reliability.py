@@ -35,7 +35,8 @@ class Reliability(L.Callback):
         own: Any = [torch.cat([*values]).cpu() if values else torch.zeros(0) for values in
                     (metric.confidences, metric.accuracies)]  # fmt: skip
         confidence, correct = (torch.cat(parts) for parts in zip(*gather(own), strict=True))
-        self.bins = bins(confidence, correct, metric.n_bins) if len(confidence) else None
+        known = confidence.isfinite()  # a network that diverged gives none: that is in the loss
+        self.bins = bins(confidence[known], correct[known], metric.n_bins) if known.any() else None
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """For the run folder."""

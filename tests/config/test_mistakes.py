@@ -38,11 +38,11 @@ MISTAKES = [
     ("experiment/resnext=cifar10", ["experiment/resnext=cifar10", "write experiment=resnext/cifar10"]),
     ("~model", ["model must be given", MODELS]),
     # keys
-    (S + "trainr=cpu", ["trainr=cpu", "keys: model, data", "Did you mean trainer?"]),
+    (S + "trainr=cpu", ["trainr=cpu", "keys: model, ", "Did you mean trainer?"]),
     (S + "trainer.max_epoch=3", ["trainer.max_epoch=3", "max_epochs, max_steps", "Did you mean trainer.max_epochs?"]),
     (S + "trainr.max_epochs=3", ["trainr.max_epochs=3", "Did you mean trainer.max_epochs?"]),
     (S + "+trainer.foo=1", ["trainer.foo=1: there is no such key", "keys in trainer: accelerator, devices"]),
-    (S + "++foo=1", ["foo=1: there is no such key", "keys: model, data"]),
+    (S + "++foo=1", ["foo=1: there is no such key", "keys: model, "]),
     (S + "lr=0.5", ["lr=0.5: there is no such key", "Did you mean optimizer.lr?"]),
     (S + "epochs=3", ["epochs=3: there is no such key", "Did you mean trainer.max_epochs?"]),
     (S + "batch_size=3", ["batch_size=3", "Did you mean data.batch_size?"]),
