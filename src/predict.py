@@ -19,7 +19,7 @@ from paperzoo.runs import folders
 
 
 def main(*photos: str, run: str, weights: str, out: str, top: str, score: str, **given: Any) -> None:
-    """Predict as told."""
+    """Predict as configured."""
     numbers: Any = {"top": verbs.whole_number("top", top, 1), "score": verbs.fraction("score", score)}
     numbers |= {"batch_size": verbs.whole_number("batch_size", given.pop("batch_size"), 1)}
     if not photos:

@@ -20,15 +20,13 @@ from paperzoo.cards import Card, Claim, Option
 ROOT = cards.PAPERS.parents[2]
 DOCS = ROOT / "docs"
 SETTINGS = DOCS / "site.yml"
+PAPERS = "paperzoo.papers"
 LINK = re.compile(r"\[([^\]]*)\]\(([^)#:\s]+)(#[^)]*)?\)")  # to a file: not to another site, not within the page
-API = {  # what people import, by page; the docstrings are the text
+API = {  # shared code that people import, by page; the docstrings are the text. A paper's own is on its page
     "paperzoo": ["paperzoo.inference.loading"],
-    "losses and metrics": ["paperzoo.papers.focal_loss", "paperzoo.papers.label_smoothing", "paperzoo.papers.triplet",
-                           "paperzoo.metrics.jaccard"],
-    "normalisation": ["paperzoo.norms.sync", "paperzoo.papers.switchable_norm.switch_norm", "paperzoo.papers.mabn",
-                      "paperzoo.papers.group_norm"],
-    "schedules": ["paperzoo.tasks.schedules", "paperzoo.papers.cosine_decay.schedules"],
-    "sequences": ["paperzoo.papers.lstm.cells"],
+    "metrics": ["paperzoo.metrics.jaccard"],
+    "normalisation": ["paperzoo.norms.sync"],
+    "schedules": ["paperzoo.tasks.schedules"],
     "detection": ["paperzoo.detection.boxes", "paperzoo.detection.matching", "paperzoo.detection.nms",
                   "paperzoo.detection.pooling", "paperzoo.detection.coco_ap"],
     "extending": ["paperzoo.tasks.task", "paperzoo.data.interface", "paperzoo.procedures.stage", "paperzoo.metric"],
@@ -117,6 +115,7 @@ def card_page(card: Card) -> str:
     if card.deviations:
         deviations = ((d.what, d.why, f"`{d.undo}`" if d.undo else "") for d in card.deviations)
         parts += ["## Deviations", _table(("what", "why", "undone by"), deviations)]
+    parts += ["## In code", f"::: {PAPERS}.{card.slug}"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -100,7 +100,7 @@ def factors_of(network: nn.Module, choice: Optimizer) -> dict[str, float]:
     """The factor of the learning rate of each trained parameter: timm's layer decay times ``lr_factors``.
 
     Raises:
-        UserError: a pattern matches no trained parameter, or the network's layers cannot be told apart.
+        UserError: a pattern matches no trained parameter, or the network's layers cannot be distinguished.
     """
     names = {id(p): name for name, p in network.named_parameters() if p.requires_grad}
     factors = dict.fromkeys(names.values(), 1.0)

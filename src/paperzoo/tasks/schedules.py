@@ -34,8 +34,7 @@ def cosine(
     span = max(total_steps - warmup, 1)
 
     def factor(step: int) -> float:
-        progress = min(step / span, 1.0)
-        return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+        return _half_cosine(1.0, final, min(step / span, 1.0))
 
     return _after_warmup(factor, warmup, warmup_start)
 

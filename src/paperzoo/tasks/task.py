@@ -74,7 +74,6 @@ class Task(L.LightningModule):
             options = {key: value for key, value in swap.arguments().items() if value is not None}
             self.network = convert(self.network, locate(swap.target), **options)
         self._rank_buffers = _rank_buffers(self.network)
-        self.has_rank_buffers = bool(self._rank_buffers)
         self._ddp_params_and_buffers_to_ignore = [f"network.{name}" for name in self._rank_buffers]
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.network.to(memory_format=self.memory_format)
@@ -90,7 +89,7 @@ class Task(L.LightningModule):
         self.changes: dict[str, dict[str, Any]] = {}  # of groups, in the stage that is under way
         self.outcomes: list[Any] = []  # what the stages before came to
         self.frozen: list[nn.Module] = []  # parts of the network that are not trained
-        self.new_head: str | None = None  # what was made anew because the weights are of other classes
+        self.new_head: str | None = None  # what was drawn again, the weights being of other classes
         self._callbacks: list[L.Callback] | None = None
         self._running_state: dict[str, Any] | None = None  # of the checkpoint that this run resumes from
         self._buffer_state: dict[str, Tensor] = {}  # likewise
@@ -136,6 +135,11 @@ class Task(L.LightningModule):
     def size_of(self, batch: Batch) -> int | None:
         """What this rank's loss is a mean of; None where it is as many on every rank."""
         return None if self.trainer.datamodule.equal_batches else self.units(batch)  # type: ignore[attr-defined]
+
+    @property
+    def has_rank_buffers(self) -> bool:
+        """Whether the network keeps statistics of each rank's own."""
+        return bool(self._rank_buffers)
 
     # training
 

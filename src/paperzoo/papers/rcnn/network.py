@@ -68,7 +68,7 @@ class Features(nn.Module):
 
 
 class RCNN(nn.Module):
-    """Girshick et al., 2014: features are computed for each region anew.
+    """Girshick et al., 2014: features are computed for each region by itself.
 
     Args:
         num_classes: K, without background.
