@@ -68,7 +68,7 @@ def test_a_card_says_all_that_it_holds(slug, columns):
         (["scnett"], "did you mean scnet?"),
         (["scnet", "resnet"], "resnet"),
         (["--al"], "--al"),
-        (["page=x"], "page=x: there is no such page; pages: arithmetic, guidelines, "),
+        (["page=x"], "page=x: there is no such page; pages: arithmetic, "),
         (["page=guideline"], "did you mean guidelines?"),
         (["page="], "page=: there is no such page"),
         (["scnet", "page=guidelines"], "one of the two"),
