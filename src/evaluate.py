@@ -5,16 +5,20 @@ Published weights: python src/evaluate.py model=scnet model.network=scnet50 mode
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paperzoo.config import program
 from paperzoo.config.program import as_overrides
-from paperzoo.config.schema import Config, Evaluation
-from paperzoo.runs import folders
+
+if TYPE_CHECKING:
+    from paperzoo.config.schema import Config, Evaluation
 
 
 @program("evaluate")
-def main(choice: Evaluation) -> None:
+def main(choice: "Evaluation") -> None:
     """Evaluate as configured."""
+    from paperzoo.runs import folders
+
     folders.find(Path(choice.paths.runs_dir), choice.run)  # a mistake is said before torch is imported
     from paperzoo.evaluation import evaluate
 
@@ -22,7 +26,7 @@ def main(choice: Evaluation) -> None:
 
 
 @program("train")
-def published(config: Config) -> None:
+def published(config: "Config") -> None:
     """Evaluate published weights, configured as a training run that trains nothing."""
     from paperzoo.inference.published import evaluate
 

@@ -1,11 +1,15 @@
 """Train a paper's model: python src/train.py model=scnet [group=option ...] [key=value ...]."""
 
+from typing import TYPE_CHECKING
+
 from paperzoo.config import program
-from paperzoo.config.schema import Config
+
+if TYPE_CHECKING:
+    from paperzoo.config.schema import Config
 
 
 @program("train")
-def main(config: Config) -> None:
+def main(config: "Config") -> None:
     """Train as configured."""
     if config.dry_run:
         from paperzoo.dry_run import show

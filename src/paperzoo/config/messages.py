@@ -3,13 +3,14 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, get_args
 
 import yaml
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 
+from paperzoo.config.groups import config_groups
 from paperzoo.errors import UserError
 from paperzoo.places import CONF
 
@@ -175,16 +176,6 @@ def _keys(schema: type[BaseModel], location: Sequence[Any]) -> list[str]:
     return [field.alias or name for name, field in schema.model_fields.items()]
 
 
-@lru_cache
-def config_groups() -> dict[str, list[str]]:
-    """Every config group in conf/ with its options; those of ``experiment`` stand in folders."""
-    groups = {}
-    for folder in sorted(path for path in CONF.iterdir() if path.is_dir()):
-        files = (file for file in folder.rglob("*.yaml") if not file.name.startswith("_"))  # _: what others build on
-        groups[folder.name] = sorted(file.relative_to(folder).with_suffix("").as_posix() for file in files)
-    return groups
-
-
 def as_hydra_reads(overrides: Sequence[str]) -> list[str]:
     """Quote the ids of runs, which are hex digits: 1234567890 and 12e4567890 would be read as numbers.
 
@@ -286,27 +277,46 @@ def _composition(error: Exception, config_name: str, overrides: Sequence[str]) -
     """What only the whole composition shows."""
     text = str(error)
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(match[1], config_name, overrides)
+        return _unknown_key(match[1], config_name, overrides, _composed(error))
     if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
-        return _unknown_key(match[1], config_name, overrides)
+        return _unknown_key(match[1], config_name, overrides, _composed(error))
     if match := re.search(r"looks like a config group override, but config group '([^']+)'", text):
-        return _unknown_key(match[1], config_name, overrides)
+        return _unknown_key(match[1], config_name, overrides, _composed(error))
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"+{match[1]}: is there already; leave the + away to change it"
     return _one_line(text)
 
 
-def _unknown_key(key: str, config_name: str, overrides: Sequence[str]) -> str:
-    """A key that is not there: the keys beside it, the nearest of them, and which option of its group has it."""
+def _composed(error: BaseException) -> DictConfig | None:
+    """What Hydra had composed from ``conf/`` before it came to the word it refuses: composing again takes as long."""
+    trace = error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code.co_name == "_apply_overrides_to_config":
+            composed: DictConfig = trace.tb_frame.f_locals["cfg"]
+            OmegaConf.set_struct(composed, False)
+            composed.pop("hydra", None)
+            return composed
+        trace = trace.tb_next
+    return None
+
+
+def _compose_choices(config_name: str, choices: list[str]) -> DictConfig | None:
     from hydra import compose, initialize_config_dir
 
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(config_name, choices)
+    except Exception:  # another mistake beside the one that is told
+        return None
+
+
+def _unknown_key(key: str, config_name: str, overrides: Sequence[str], composed: DictConfig | None) -> str:
+    """A key that is not there: the keys beside it, the nearest of them, and which option of its group has it."""
     given = next((text for text in overrides if text.lstrip("+~").split("=", 1)[0] == key), key)
     groups = config_groups()
     rest = [text for text in overrides if text.split("=", 1)[0] in groups and text != given]
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = compose(config_name, rest)
-    except Exception:  # another mistake beside this one: name this one all the same
+    composed = composed or _compose_choices(config_name, rest)
+    if composed is None:
         return f"{given}: there is no such key"
     parent, _, name = key.rpartition(".")
     keys = list(_leaves(composed, ""))

@@ -10,13 +10,14 @@ import traceback
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from string import Template
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from omegaconf import DictConfig, OmegaConf
-
-from paperzoo.config import loading, messages
+from paperzoo.config.groups import config_groups
 from paperzoo.errors import Interrupted, UserError
-from paperzoo.places import as_called
+from paperzoo.places import CONF, as_called
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 Task = Callable[[Any], object]
 FLAGS = "--help, --cfg job, --resolve, -m, -sc"
@@ -58,12 +59,17 @@ def _tell(error: UserError, *, debug: bool) -> None:
 
 
 def _run(task: Task, config_name: str, words: list[str]) -> None:
-    import hydra
-
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own printing of errors takes several lines; ours takes one
     if "--version" in words:
         print(f"Paperzoo {version('paperzoo')}")
         return
+    if words in (["--help"], ["-h"]):  # at once: Hydra, OmegaConf and pydantic take half a second to import
+        print(_help(config_name))
+        return
+    import hydra
+
+    from paperzoo.config import loading, messages
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra's own printing of errors takes several lines; ours takes one
     arguments = _parse(words, config_name)
     overrides = arguments.overrides
     if arguments.help:
@@ -84,7 +90,7 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
 
     failures: list[Exception] = []
 
-    def validated(composed: DictConfig) -> None:
+    def validated(composed: "DictConfig") -> None:
         try:
             task(loading.validate(composed, loading.SCHEMAS[config_name], overrides))
         except Exception as error:  # Hydra would print its own account of it
@@ -97,7 +103,7 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
 
         return "BasicLauncher" not in str(HydraConfig.get().launcher.get("_target_"))
 
-    run = hydra.main(version_base="1.3", config_path=str(loading.CONF), config_name=config_name)(validated)
+    run = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(validated)
     try:
         run()
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
@@ -120,6 +126,10 @@ def _is_single(arguments: argparse.Namespace) -> bool:
 
 def _show(config_name: str, overrides: list[str], *, resolve: bool) -> None:
     """Print the configuration, which is valid, as Hydra prints it: it would compose it once more."""
+    from omegaconf import OmegaConf
+
+    from paperzoo.config import loading, messages
+
     composed = loading.compose_only(config_name, messages.as_hydra_reads(overrides))
     loading.validate(composed, loading.SCHEMAS[config_name], overrides)
     print(OmegaConf.to_yaml(composed, resolve=resolve), end="")
@@ -127,14 +137,18 @@ def _show(config_name: str, overrides: list[str], *, resolve: bool) -> None:
 
 def _help(config_name: str) -> str:
     """The page of ``hydra.help``, filled in here: Hydra takes half a second over its list of groups."""
-    page = OmegaConf.load(loading.CONF / f"{config_name}.yaml").hydra.help.template
-    groups = "\n".join(f"  {group}: {', '.join(options)}" for group, options in messages.config_groups().items())
+    import yaml
+
+    page = yaml.safe_load((CONF / f"{config_name}.yaml").read_text())["hydra"]["help"]["template"]
+    groups = "\n".join(f"  {group}: {', '.join(options)}" for group, options in config_groups().items())
     return as_called(Template(page).substitute(APP_CONFIG_GROUPS=groups).rstrip())
 
 
 def _parse(words: list[str], config_name: str) -> argparse.Namespace:
     """Hydra's arguments, options and overrides in any order; ``sys.argv`` is left in the order that Hydra reads."""
     from hydra._internal.utils import get_args_parser
+
+    from paperzoo.config import messages
 
     parser = get_args_parser()
     parser.error = _usage_error
@@ -177,6 +191,7 @@ def _usage_error(message: str) -> NoReturn:
 
 
 def _meant(word: str) -> str:
+    from paperzoo.config import messages
     from paperzoo.config.schema import Config
 
     keys = [
@@ -211,6 +226,8 @@ def _check_all(config_name: str, overrides: Sequence[str]) -> None:
     """Check every run of a multirun before the first starts, where Hydra's own sweeper makes them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from paperzoo.config import loading
 
     if any(text.lstrip("+").startswith("hydra/sweeper") for text in overrides):
         raise UserError("hydra/sweeper: searches are sweeps/*.yaml; python src/sweep.py sweeps/x.yaml runs one")
