@@ -33,8 +33,8 @@ from paperzoo.runs.provenance import hardware
 from paperzoo.runs.record import Anchor, Record, write_atomically
 
 BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the two commits
-MOST = 640  # training images of a comparison
-SHORT = ("trainer.max_epochs=2", "data.test=500", "logger=none", "repeat=true")
+MOST = 320  # training images of a comparison
+SHORT = ("trainer.max_epochs=2", "data.validation=200", "data.test=200", "logger=none", "repeat=true")
 LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
 
 
