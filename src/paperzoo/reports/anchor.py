@@ -34,7 +34,7 @@ from paperzoo.runs.record import Anchor, Record, write_atomically
 
 BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the two commits
 MOST = 320  # training images of a comparison
-SHORT = ("trainer.max_epochs=2", "data.validation=200", "data.test=200", "logger=none", "repeat=true")
+SHORT = ("trainer.max_epochs=2", "data.validation=200", "logger=none", "repeat=true")
 LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
 
 
@@ -95,7 +95,8 @@ def _short_run(source: Path, entry: Record, data_dir: str) -> Record:
     images = min(int(entry.config["data"].get("limit_train") or MOST), MOST)
     words = [word for word in entry.command[2:] if not word.startswith(LEFT_OUT)]
     with tempfile.TemporaryDirectory() as runs:
-        more = [*SHORT, f"data.limit_train={images}", f"paths.runs_dir={runs}", f"paths.data_dir={data_dir}"]
+        tested = "data.test_split='test[:200]'" if entry.config["data"].get("test_split") else "data.test=200"
+        more = [*SHORT, tested, f"data.limit_train={images}", f"paths.runs_dir={runs}", f"paths.data_dir={data_dir}"]
         environment = {**os.environ, "PYTHONPATH": str(source)}
         command = [sys.executable, str(source / "train.py"), *words, *more]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
