@@ -9,6 +9,7 @@ import torch
 os.environ.pop("DATA_DIR", None)  # tests run on data that a dependency brings or that they draw
 os.environ.pop("RUNS_DIR", None)
 os.environ["WANDB_MODE"] = "offline"
+os.environ["PICTURES"] = "false"  # half of the time of a small run; a test that looks at one asks for it
 torch.set_num_threads(1)  # tests run side by side
 
 

@@ -47,7 +47,11 @@ def test_what_has_no_calibration_error_has_none():
 @pytest.mark.full
 @pytest.mark.parametrize("loss", ["smoothing", "cross_entropy"])
 def test_a_run_of_label_smoothing_records_its_bins(loss, tmp_path):
-    entry = train(compose("train", [*SMALL, "model=label_smoothing", f"loss={loss}", f"paths.runs_dir={tmp_path}"]))
+    entry = train(
+        compose(
+            "train", [*SMALL, "model=label_smoothing", "pictures=true", f"loss={loss}", f"paths.runs_dir={tmp_path}"]
+        )
+    )
     metrics = entry.results["last"].metrics
     bins: Bins = {
         int(key.split("/")[1]): tuple(

@@ -188,7 +188,7 @@ def _test(
     last, best = history.epochs[-1], stages.best
     measured = {"last": _tested(trainer, data, module, last)}
     if session.record:
-        for name, figure in _figures(trainer, data, module, history):
+        for name, figure in _figures(trainer, data, module, history) if config.pictures else ():
             split = "" if name == "learning_curves" else ": test split, last epoch"
             title = f"{config.model.network} on {config.data.name}, run {session.record.id}{split}"
             pictures.save(figure, title, session.folder / "figures" / f"{name}.png")

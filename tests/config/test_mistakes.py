@@ -242,14 +242,11 @@ def test_runs_dir_that_may_not_be_written(train, tmp_path, monkeypatch):
 
 
 def test_experiment_is_named_where_the_mistake_is_its_own(train, monkeypatch, tmp_path):
-    from paperzoo.config import loading, messages
+    from paperzoo.config import invalid
+    from paperzoo.config.schema import Config
 
-    assert messages.translate_validation(_mistake(), loading.SCHEMAS["train"], {}, ["experiment=a/b"]).endswith(
-        "(experiment=a/b sets it)"
-    )
-    assert "sets it" not in messages.translate_validation(
-        _mistake(), loading.SCHEMAS["train"], {}, ["experiment=a/b", "optimizer.lr=-1"]
-    )
+    assert invalid.translate(_mistake(), Config, {}, ["experiment=a/b"]).endswith("(experiment=a/b sets it)")
+    assert "sets it" not in invalid.translate(_mistake(), Config, {}, ["experiment=a/b", "optimizer.lr=-1"])
 
 
 def _mistake():

@@ -49,7 +49,7 @@ def test_without_batch_statistics_it_is_refused():
 def test_a_run_leaves_its_shares_and_evaluates_both_ways(tmp_path):
     words = ["model=switchable_norm", "model.depth=11", "model.width=4", "data.limit_train=96", "data.batch_size=16",
              "data.image_size=12", "data.validation=50", "data.test=50", "trainer=cpu", "trainer.max_epochs=2",
-             "logger=none", f"paths.runs_dir={tmp_path}"]  # fmt: skip
+             "logger=none", "pictures=true", f"paths.runs_dir={tmp_path}"]  # fmt: skip
     entry = train(compose("train", words))
     folder = tmp_path / "switchable_norm" / entry.identity / "1"
     with (folder / "norm_ratios.csv").open() as file:

@@ -100,7 +100,9 @@ def test_pairs_are_of_different_classes():
 @pytest.mark.full
 @pytest.mark.parametrize("mix", ["mixup_paper", "none"])
 def test_a_run_has_the_experiment_between_samples(mix, tmp_path):
-    entry = train(compose("train", [*SMALL, "model=mixup", f"mix={mix}", f"paths.runs_dir={tmp_path}"]))
+    entry = train(
+        compose("train", [*SMALL, "model=mixup", f"mix={mix}", "pictures=true", f"paths.runs_dir={tmp_path}"])
+    )
     metrics = entry.results["last"].metrics
     norms = [metrics[f"between/{weight:.1f}/gradient_norm"] for weight in LAMBDAS]
     assert min(norms) > 0

@@ -23,7 +23,7 @@ WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=64
 def finished(tmp_path_factory) -> tuple[Path, record.Record]:
     """A runs folder with one finished run."""
     runs = tmp_path_factory.mktemp("runs")
-    return runs, train(compose("train", [*WORDS, f"paths.runs_dir={runs}"]))
+    return runs, train(compose("train", [*WORDS, "pictures=true", f"paths.runs_dir={runs}"]))
 
 
 def key(*extra: str, ranks: int = 1, data: str = "d", code: str = "c") -> str:

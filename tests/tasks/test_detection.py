@@ -85,7 +85,7 @@ def test_options_of_cards_reach_what_they_are_for(paper):
 
 def test_pictures_and_metrics_are_on_record(tmp_path):
     """Resuming equal is the shared contract's to test."""
-    entry = train(configured("htc", runs=tmp_path))
+    entry = train(configured("htc", "pictures=true", runs=tmp_path))
     assert [metric.name for metric in entry.task_metrics][::3] == ["mask_ap", "box_ap"]
     assert {"test/mask_ap", "test/box_ap50", "val/mask_ap"} <= set(entry.results["last"].metrics)
     (picture,) = tmp_path.glob("htc/*/1/figures/predictions.png")

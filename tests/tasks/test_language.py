@@ -138,7 +138,7 @@ def test_a_run_that_was_killed_within_an_epoch_resumes_equal(cell, sampler, tmp_
 
 
 def test_a_run_learns_records_its_unit_and_leaves_a_text_and_a_picture(tmp_path, capsys):
-    done = train(configured("trainer.max_epochs=6", "optimizer.lr=0.02", runs=tmp_path))
+    done = train(configured("trainer.max_epochs=6", "optimizer.lr=0.02", "pictures=true", runs=tmp_path))
     (folder,) = tmp_path.glob("lstm/*/1")
     entry = record.read(folder)
     assert entry.unit == "character"

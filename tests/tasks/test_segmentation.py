@@ -92,7 +92,7 @@ def test_a_parser_does_not_take_labels_of_images():
 
 
 def test_a_run_resumes_equal_is_evaluated_equal_and_is_reproduced(tmp_path, capsys):
-    alone = train(compose("train", [*WORDS, f"paths.runs_dir={tmp_path / 'alone'}"]))
+    alone = train(compose("train", [*WORDS, "pictures=true", f"paths.runs_dir={tmp_path / 'alone'}"]))
     words = [*WORDS, "resume=auto", f"paths.runs_dir={tmp_path / 'stopped'}"]
     with stopped_by(signal.SIGTERM, after_steps=6), pytest.raises(Interrupted):
         train(compose("train", words))

@@ -1,18 +1,17 @@
 """From conf/ and overrides, or from a record, to a validated configuration."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ValidationError
 
-from paperzoo.config import checks, messages, older, options
-from paperzoo.config.messages import CONF
-from paperzoo.config.schema import Config, Evaluation
+from paperzoo.config import messages
 from paperzoo.errors import UserError
+from paperzoo.places import CONF
 
-SCHEMAS: dict[str, type[Config] | type[Evaluation]] = {"train": Config, "evaluate": Evaluation}
+if TYPE_CHECKING:
+    from paperzoo.config.schema import Config
 
 
 def compose(config_name: str, overrides: Sequence[str]) -> Any:
@@ -22,7 +21,7 @@ def compose(config_name: str, overrides: Sequence[str]) -> Any:
         UserError: a mistake in it, in one line.
     """
     overrides = messages.as_hydra_reads(overrides)
-    return validate(compose_only(config_name, overrides), SCHEMAS[config_name], overrides)
+    return validate(compose_only(config_name, overrides), config_name, overrides)
 
 
 def compose_only(config_name: str, overrides: Sequence[str]) -> DictConfig:
@@ -42,27 +41,34 @@ def compose_only(config_name: str, overrides: Sequence[str]) -> DictConfig:
         raise messages.translate(error, config_name, overrides) from error
 
 
-def load_config(plain: dict[str, Any]) -> Config:
+def load_config(plain: dict[str, Any]) -> "Config":
     """The configuration of a training run from plain data, such as a record's.
 
     Raises:
         UserError: it does not fit this version's schema, in one line.
     """
-    config: Config = validate(OmegaConf.create(plain), Config)
+    config: Config = validate(OmegaConf.create(plain), "train")
     return config
 
 
-def dump(config: Config) -> dict[str, Any]:
+def dump(config: "Config") -> dict[str, Any]:
     """A configuration as plain data, from which ``load_config`` makes an equal one."""
     return config.model_dump(mode="json", by_alias=True)
 
 
-def validate(composed: DictConfig, schema: Any, overrides: Sequence[str] = ()) -> Any:
+def validate(composed: DictConfig, config_name: str, overrides: Sequence[str] = ()) -> Any:
     """Check types, ranges, the model's own options and combinations.
 
     Raises:
         UserError: the first mistake, in one line.
     """
+    # Only now: a word that Hydra refuses is told without pydantic, whose import takes as long as the composition.
+    from pydantic import ValidationError
+
+    from paperzoo.config import checks, invalid, older, options
+    from paperzoo.config.schema import Config, Evaluation
+
+    schema: Any = {"train": Config, "evaluate": Evaluation}[config_name]
     plain: Any
     try:
         plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
@@ -76,7 +82,7 @@ def validate(composed: DictConfig, schema: Any, overrides: Sequence[str] = ()) -
     try:
         config = schema.model_validate(plain)
     except ValidationError as error:
-        raise UserError(messages.translate_validation(error, schema, plain, overrides)) from None
+        raise UserError(invalid.translate(error, schema, plain, overrides)) from None
     if isinstance(config, Config):
         checks.check(config)
     return config

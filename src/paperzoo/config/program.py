@@ -92,7 +92,7 @@ def _run(task: Task, config_name: str, words: list[str]) -> None:
 
     def validated(composed: "DictConfig") -> None:
         try:
-            task(loading.validate(composed, loading.SCHEMAS[config_name], overrides))
+            task(loading.validate(composed, config_name, overrides))
         except Exception as error:  # Hydra would print its own account of it
             failures.append(error)
             if is_elsewhere():  # a job of a cluster must fail where it runs
@@ -131,7 +131,7 @@ def _show(config_name: str, overrides: list[str], *, resolve: bool) -> None:
     from paperzoo.config import loading, messages
 
     composed = loading.compose_only(config_name, messages.as_hydra_reads(overrides))
-    loading.validate(composed, loading.SCHEMAS[config_name], overrides)
+    loading.validate(composed, config_name, overrides)
     print(OmegaConf.to_yaml(composed, resolve=resolve), end="")
 
 

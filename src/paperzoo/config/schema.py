@@ -231,6 +231,7 @@ class Config(Node):
     repeat: bool = True  # false: a finished run of the same identity is not trained again
     dry_run: bool = False  # print what each rank would do, and start nothing
     debug: bool = False
+    pictures: bool = True  # learning curves and what the task has to show, in the run's folder
 
 
 class Place(Node):

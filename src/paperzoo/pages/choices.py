@@ -84,7 +84,7 @@ def composed(model: Model, chosen: Mapping[str, str]) -> Config:
     Raises:
         UserError: they do not go together.
     """
-    config: Config = validate(_with(model, chosen), Config)
+    config: Config = validate(_with(model, chosen), "train")
     return config
 
 

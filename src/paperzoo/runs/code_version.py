@@ -95,18 +95,22 @@ def _files(name: str) -> Iterator[Path]:
                 yield path
 
 
-def _imports(path: Path) -> Iterator[str]:
+def _imports(path: Path) -> list[str]:
     """Dotted names that a file imports, wherever in it the import stands."""
+    return _names(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=512)
+def _names(path: Path, changed: int) -> list[str]:
+    return list(_walked(path))
+
+
+def _walked(path: Path) -> Iterator[str]:
     package = path.relative_to(SOURCE).parent.parts
-    for node in ast.walk(_tree(path, path.stat().st_mtime_ns)):
+    for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             stem = ".".join(part for part in (base, node.module) if part)
             yield from (f"{stem}.{alias.name}" for alias in node.names)
-
-
-@lru_cache(maxsize=512)
-def _tree(path: Path, changed: int) -> ast.Module:
-    return ast.parse(path.read_bytes(), filename=str(path))

@@ -14,7 +14,7 @@ from paperzoo.runs.code_version import numeric_files
 # What a result does not depend on: where things lie, what is shown and logged, and how the work is placed. The
 # number of ranks does count, and stands in the identity beside the configuration.
 OUTSIDE = {
-    "": {"paths", "logger", "checkpoint", "tags", "resume", "repeat", "dry_run", "debug"},
+    "": {"paths", "logger", "checkpoint", "tags", "resume", "repeat", "dry_run", "debug", "pictures"},
     "data": {"path", "root", "hub", "workers", "in_memory", "eval_batch_size"},
     "trainer": {
         *("name", "accelerator", "devices", "num_nodes", "strategy", "backend", "threads", "log_every_n_steps"),

@@ -15,7 +15,7 @@ from paperzoo.runs import folders, record
 from paperzoo.runs.record import Record
 
 IN_COLUMNS = ("model=", "data=", "seed=")  # overrides that have a column
-NOT_SHOWN = ("paths.", "logger", "repeat=", "resume=", "tags=", "debug=", "checkpoint.")
+NOT_SHOWN = ("paths.", "logger", "repeat=", "resume=", "tags=", "debug=", "pictures=", "checkpoint.")
 ORDERS = ("started", "test", "time")
 FORMATS = ("table", "csv")
 
