@@ -18,12 +18,29 @@ def run(*words: str, columns: int = 100) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(PROGRAM), *words], capture_output=True, text=True, env=env, check=False)
 
 
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """What the table, or a paper's card, prints at a width: in this process, since a program takes half a second."""
+
+    def show(slug: str | None, columns: int) -> str:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        zoo.show(slug) if slug else zoo.show_all()
+        return capsys.readouterr().out
+
+    return show
+
+
+def test_the_program_prints_the_table_and_a_card(printed):
+    for words in ([], ["scnet"]):
+        done = run(*words)
+        assert (done.returncode, done.stdout) == (0, printed(*(words or [None]), columns=100))
+
+
 @pytest.mark.parametrize("columns", [80, 100, 160])
-def test_the_table_names_every_paper_within_the_width(columns):
-    done = run(columns=columns)
-    assert done.returncode == 0
-    assert "\x1b" not in done.stdout  # plain when piped
-    lines = done.stdout.splitlines()
+def test_the_table_names_every_paper_within_the_width(columns, printed):
+    text = printed(None, columns)
+    assert "\x1b" not in text  # plain when piped
+    lines = text.splitlines()
     assert max(map(len, lines)) <= columns
     for word in ("name", "paper", "kind", "claims", *(("networks", "parameters", "MACs") if columns >= 120 else ())):
         assert word in lines[0].split()
@@ -35,18 +52,17 @@ def test_the_table_names_every_paper_within_the_width(columns):
         claims = re.findall(r"(\d+) (reproduced|holds|undecided|unsupported|failed|untested)", line)
         assert line.rstrip().endswith(", ".join(map(" ".join, claims)))
         assert sum(int(count) for count, _ in claims) == len(card.claims)
-    assert "…" not in done.stdout
+    assert "…" not in text
 
 
 @pytest.mark.parametrize("columns", [80, 160])
 @pytest.mark.parametrize("slug", SLUGS)
-def test_a_card_says_all_that_it_holds(slug, columns):
-    done = run(slug, columns=columns)
+def test_a_card_says_all_that_it_holds(slug, columns, printed):
+    shown = printed(slug, columns)
     card = cards.load(slug)
-    assert done.returncode == 0
-    assert max(map(len, done.stdout.splitlines())) <= columns
-    assert "…" not in done.stdout
-    text = "".join(done.stdout.split())  # where a line breaks depends on the width
+    assert max(map(len, shown.splitlines())) <= columns
+    assert "…" not in shown
+    text = "".join(shown.split())  # where a line breaks depends on the width
     wanted = [card.title, *card.authors, card.adds, card.status]
     for network in card.networks:
         wanted += [network.name, f"{network.parameters:,}", network.reported or "", network.source or ""]

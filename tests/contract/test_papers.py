@@ -16,7 +16,6 @@ from interruption import stopped_by
 
 from paperzoo import accounting, cards
 from paperzoo.config import compose, dump, load_config
-from paperzoo.config.messages import CONF
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.errors import Interrupted, UserError
@@ -93,20 +92,6 @@ def test_the_option_of_its_ablation_matters(paper, data):
         config = configured(paper, *extra)
         losses.append(float(loss_of(made(config, data if not extra else make_data(config)), batch).detach()))
     assert losses[0] != pytest.approx(losses[1], rel=1e-4)
-
-
-@pytest.mark.full
-def test_composes_with_every_norm(paper, data):
-    batch = batch_of(data)
-    for word in sorted(path.stem for path in (CONF / "norm").glob("*.yaml")):
-        if not cards.load(paper).normalises and word != "paper":
-            with pytest.raises(UserError, match="has no normalisation layers to replace; use norm=paper"):
-                configured(paper, f"norm={word}")
-            continue
-        config = configured(paper, f"norm={word}")
-        module = made(config, data)
-        loss_of(module, batch).backward()
-        assert all(p.grad is not None and p.grad.isfinite().all() for p in module.parameters()), word
 
 
 def test_checkpoint_is_plain_data_and_gives_the_same_losses(paper, data, alone):
