@@ -77,6 +77,7 @@ class Option(CardPart):
     below: float | None = None
     length: int | None = None  # of a list
     paper: bool = False  # its value is a paper's slug, or a list of slugs, whose code the module then uses
+    runs: bool = False  # its value may also be a list of finished runs, run:<id> (paperzoo.runs.members)
     nullable: bool = False
     only_for: str | None = None  # the networks that take it, a glob
     what: str
@@ -86,6 +87,8 @@ class Option(CardPart):
         """What a value would have to be, or None if it is."""
         if value is None:
             return None if self.nullable else self.allowed()
+        if self.runs and isinstance(value, list):
+            return None if value and all(_is_run(each) for each in value) else self.allowed()
         kind = TYPES[self.type]
         right = type(value) is kind or (kind is float and type(value) is int)
         if not right or (self.values is not None and value not in self.values):
@@ -99,6 +102,7 @@ class Option(CardPart):
     def allowed(self) -> str:
         """The allowed values in words."""
         null = " or null" if self.nullable else ""
+        null = f", or a list of finished runs, [run:<id>, ...]{null}" if self.runs else null
         if self.values is not None:
             return f"one of {', '.join(map(str, self.values))}{null}"
         words = {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word"}.get(
@@ -113,6 +117,11 @@ class Option(CardPart):
     def applies_to(self, network: str) -> bool:
         """Whether a network takes this option."""
         return self.only_for is None or fnmatch(network, self.only_for)
+
+
+def _is_run(value: Any) -> bool:
+    """``run:<id>``, or what became of it in a record."""
+    return str(value.get("run") if isinstance(value, dict) else value).startswith("run:")
 
 
 class Part(CardPart):

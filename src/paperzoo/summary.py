@@ -6,7 +6,7 @@ from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData
 from paperzoo.display import Display
 from paperzoo.errors import UserError
-from paperzoo.runs import checkpoints, compare, folders, record
+from paperzoo.runs import checkpoints, compare, folders, members, record
 from paperzoo.runs.record import Record
 from paperzoo.runs.session import SKIPPED, Session
 
@@ -24,6 +24,8 @@ def announce(display: Display, config: Config, data: RunData, session: Session, 
     for parent in session.record.parents:
         what = "exact state" if parent.weights == "state" else f"{parent.weights} weights"
         display.line(f"begins with the {what} of run {parent.id}")
+    for run in members.strangers(config, data.fingerprint):
+        display.line(f"note: member {run} was trained on other data; it may have seen what this run holds out")
     if new_head:
         display.line(f"made anew: {new_head}")
     if config.model.freeze:

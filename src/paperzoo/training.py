@@ -17,7 +17,7 @@ from paperzoo.distributed import wait_for_all
 from paperzoo.errors import Interrupted, NonFiniteLoss, RunError
 from paperzoo.files import write_atomically
 from paperzoo.machine import make_trainer, set_threads
-from paperzoo.runs import checkpoints, extending, weights
+from paperzoo.runs import checkpoints, extending, members, weights
 from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
 from paperzoo.runs.identity import without_places
@@ -46,7 +46,7 @@ def train(config: Config) -> Record | None:
 
 
 def _train(config: Config) -> Record | None:
-    config = extending.resolved(config)
+    config = members.resolved(extending.resolved(config))
     trainer = make_trainer(config, checkpoints.AtomicCheckpointIO(without_places(dump(config))))
     display = Display(silent=trainer.global_rank > 0)
     try:
@@ -109,10 +109,12 @@ def _short(error: BaseException) -> str:
 def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] | Record:
     """What a run needs and its folder; or the record of the run that makes it needless."""
     data = load_data(config, rank=trainer.global_rank, ranks=trainer.world_size)
+    members.check(config, data.info)
     if done := finished_before(config, data, trainer.world_size):
         return done
     found = weights.of(config)
     module = make_module(config, data, checkpoints.read_plain(found.path) if found else None)
+    members.load(config, module.network)
     subject = _subject(config, module, data, found)
     data.train_dataloader()  # a sampler or an optimiser that cannot be is said before there is a run folder
     optimizers.make(module.network, config.optimizer, precision=config.trainer.precision)
@@ -129,7 +131,8 @@ def _subject(config: Config, module: Task, data: RunData, found: weights.Weights
     parameters = sum(parameter.numel() for parameter in module.network.parameters())
     macs = accounting.count_inputs(module.network, inputs).macs if inputs is not None else None
     measures = [Measure(**metric._asdict()) for metric in type(module).metrics]
-    parents = [*([found.parent] if found and found.parent else []), *extending.parents(config)]
+    began = [found.parent] if found and found.parent else []
+    parents = [*began, *extending.parents(config), *members.parents(config)]
     return Subject(Cost(parameters=parameters, macs=macs), measures, module.unit, parents)
 
 

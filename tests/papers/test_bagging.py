@@ -303,6 +303,7 @@ def test_any_classifier_may_be_the_member_and_its_code_counts():
     (["model.member=scnett"], "model.member=scnett: there is no such paper; .* Did you mean scnet"),
     (["model.member=htc"], "model.member=htc: does not do classification"),
     (["model.members=0"], "model.members=0: must be"),
+    (["model.members=[3]"], r"model.members=\[3\]: must be .*or a list of finished runs, \[run:<id>"),
     (["model.voting=loud"], "model.voting=loud: must be one of soft, hard"),
 ])  # fmt: skip
 def test_a_mistake_is_one_line(words, line):

@@ -8,7 +8,7 @@ from typing import Any
 
 from paperzoo import cards
 from paperzoo.config.schema import Config
-from paperzoo.runs import folders, weights
+from paperzoo.runs import folders, members, weights
 from paperzoo.runs.code_version import numeric_files
 
 # What a result does not depend on: where things lie, what is shown and logged, and how the work is placed. The
@@ -36,6 +36,7 @@ def determining(config: Config) -> dict[str, Any]:
     whole = config.model_dump(mode="json", by_alias=True)
     if config.model.checkpoint:
         whole["model"]["checkpoint"] = weights.identity_of(config.model.checkpoint, Path(config.paths.runs_dir))
+    whole["model"] |= members.identities(config)
     if file := whole["sampler"].get("file"):
         whole["sampler"]["file"] = weights.digest(Path(file).expanduser(), f"sampler.file={file}")
     if config.extends:  # its result depends on the run that it goes on with
@@ -66,16 +67,18 @@ def without_places(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 def code_of(config: Config) -> dict[str, str]:
     """The files that can change a number of a run of ``config``, with their digests."""
-    papers = [f"paperzoo.papers.{slug}" for slug in _papers(config)]
-    return numeric_files([*papers, *targets(determining(config))])
+    whole = [config.model.model_dump(mode="json")]
+    whole += [member["model"] for member in members.configurations(config)]
+    papers = [f"paperzoo.papers.{slug}" for model in whole for slug in _papers(model)]
+    own = [name for member in members.configurations(config) for name in targets(member)]
+    return numeric_files([*papers, *targets(determining(config)), *own])
 
 
-def _papers(config: Config) -> list[str]:
-    """The run's paper, and those that its options name."""
-    name = config.model.name
+def _papers(given: Mapping[str, Any]) -> list[str]:
+    """The paper of a model, and those that its options name."""
+    name = given["name"]
     if name not in cards.slugs():
         return []
-    given = config.model.model_extra or {}
     values = [given[option.name] for option in cards.load(name).options if option.paper and given.get(option.name)]
     return [name, *(slug for value in values for slug in (value if isinstance(value, list) else [value]))]
 

@@ -25,8 +25,8 @@ def of(config: Config) -> Weights | None:
     return find(config.model.checkpoint, Path(config.paths.runs_dir)) if config.model.checkpoint else None
 
 
-def find(name: str, runs_dir: Path) -> Weights:
-    """The weights that ``model.checkpoint`` names.
+def find(name: str, runs_dir: Path, option: str = "model.checkpoint") -> Weights:
+    """The weights that an option names.
 
     Raises:
         UserError: there is no such file or run, or it has no such weights yet.
@@ -34,18 +34,18 @@ def find(name: str, runs_dir: Path) -> Weights:
     if not name.startswith(RUN):
         path = Path(name)
         if not path.is_file():
-            raise UserError(f"model.checkpoint={name}: there is no such file")
+            raise UserError(f"{option}={name}: there is no such file")
         return Weights(path)
     run, _, kind = name.removeprefix(RUN).partition(":")
     if kind not in ("", *FILES):
-        raise UserError(f"model.checkpoint={name}: a run has weights {' and '.join(FILES)}; write run:<id>:best")
+        raise UserError(f"{option}={name}: a run has weights {' and '.join(FILES)}; write run:<id>:best")
     folder = folders.find(runs_dir.resolve(), run)
     entry = record.read(folder)
     kind = kind or "last"
     path = folder / "checkpoints" / FILES[kind]
     if not path.is_file():
         raise UserError(
-            f"model.checkpoint={name}: run {entry.id} is {entry.observed_status()} and has no {kind} weights; "
+            f"{option}={name}: run {entry.id} is {entry.observed_status()} and has no {kind} weights; "
             "train it to the end"
         )
     return Weights(path, Parent(id=entry.id, identity=entry.identity, weights=kind))

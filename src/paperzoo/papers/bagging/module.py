@@ -10,7 +10,9 @@ from torch import Tensor
 from paperzoo.data.interface import Batch
 from paperzoo.display import Display
 from paperzoo.distributed import from_rank_zero, ranks
+from paperzoo.errors import UserError
 from paperzoo.papers.bagging.bootstrap import bootstrap_counts, out_of_bag
+from paperzoo.papers.bagging.finished import ensemble_of_runs
 from paperzoo.tasks.ensembles import EnsembleClassification, counted_samples, on_split
 
 
@@ -20,33 +22,48 @@ class Bagging(EnsembleClassification):
     The counts (M, N) are a function of the seed and of each member's number (``model.first`` and on): a buffer, so that
     they stand in every checkpoint. A member is the same whatever other members are trained beside it.
 
+    Members that are finished runs (``model.members=[run:<id>, ...]``) have no counts, and are not trained.
+
     ``model.diverged``: a member whose loss is not finite ends the run (stop), or is left out from then on (drop; on one
     rank).
     """
 
-    counts: Tensor
+    counts: Tensor | None
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        network = self.network
-        size = counted_samples(self.info, "bagging")
-        counts = bootstrap_counts(size, len(network.members), torch.initial_seed(), network.first)
-        self.register_buffer("counts", counts.to(torch.uint8))
+        self.register_buffer("counts", None if self._of_runs() else self._drawn())
         self._ddp_params_and_buffers_to_ignore.append("counts")  # equal on all ranks: nothing to send at each step
         self.drops = self.hparams["model"].get("diverged") == "drop"
 
+    def _of_runs(self) -> bool:
+        return isinstance(self.hparams["model"].get("members"), list)
+
+    def _drawn(self) -> Tensor:
+        """The bootstrap counts (M, N)."""
+        size = counted_samples(self.info, "bagging")
+        network = self.network
+        return bootstrap_counts(size, len(network.members), torch.initial_seed(), network.first).to(torch.uint8)
+
     def make_network(self, options: dict[str, Any]) -> Any:
         """See ``Classification``."""
-        return super().make_network({name: value for name, value in options.items() if name != "diverged"})
+        own = {name: value for name, value in options.items() if name != "diverged"}
+        return ensemble_of_runs(own["members"], self.info, own) if self._of_runs() else super().make_network(own)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The out-of-bag estimate, beside those of the layers."""
         if self._callbacks is None:
-            self._callbacks = [*super().configure_callbacks(), OutOfBag()]
+            self._callbacks = [*super().configure_callbacks(), *([] if self._of_runs() else [OutOfBag()])]
         return self._callbacks
 
     def weights_of(self, number: int, batch: Batch) -> Tensor | None:
-        """How often each sample of the batch is in the member's bootstrap sample, times the weight that it has."""
+        """How often each sample of the batch is in the member's bootstrap sample, times the weight that it has.
+
+        Raises:
+            UserError: the members are finished runs.
+        """
+        if self.counts is None:
+            raise UserError("model.members names finished runs, which are not trained; use procedure=bagging")
         counts = self.counts[number][batch.index].to(batch.inputs)
         return counts if batch.weights is None else counts * batch.weights
 
@@ -96,11 +113,12 @@ class OutOfBag(L.Callback):
 
 def estimate(module: Bagging, data: Any) -> dict[str, float]:
     """``oob/top1``, and the share of training samples that some member has not seen (``oob/share``)."""
-    numbers = module.network.asked()
+    numbers, counts = module.network.asked(), module.counts
+    assert counts is not None
 
     def predicted(batch: Batch) -> Tensor:
         probabilities = module.member_logits(batch.inputs).softmax(-1)  # (M, B, K)
-        means = out_of_bag(probabilities, module.counts[numbers][:, batch.index])
+        means = out_of_bag(probabilities, counts[numbers][:, batch.index])
         return means.argmax(1).where(means.isfinite().all(1), -1)
 
     found, labels = on_split(module, data, "train", predicted)

@@ -1,0 +1,43 @@
+"""Networks of finished runs as members: ``model.members=[run:<id>, ...]``."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from paperzoo.config import build
+from paperzoo.errors import UserError
+from paperzoo.networks.ensemble import Ensemble
+from paperzoo.tasks.classification import Classification
+
+OWN = ("member", "member_network", "members", "network", "first", "voting")  # options that say nothing of a network
+
+
+def ensemble_of_runs(
+    members: Sequence[Mapping[str, Any]], info: dict[str, Any], options: Mapping[str, Any]
+) -> Ensemble:
+    """The networks of runs, which vote.
+
+    Args:
+        members: ``run``, its name, and ``groups``, the configuration that its module is made of.
+        info: of the data.
+        options: of the ensemble; what would change a member must be None.
+
+    Raises:
+        UserError: an option would change the members, or a run's module is no plain classifier.
+    """
+    other = next((name for name, value in options.items() if name not in OWN and value is not None), None)
+    if other is not None:
+        raise UserError(f"model.{other}={options[other]}: model.members names finished runs, which are what they are")
+    makes = [partial(network_of, each, info) for each in members]
+    return Ensemble(makes, voting=options.get("voting", "soft"))
+
+
+def network_of(member: Mapping[str, Any], info: dict[str, Any]) -> nn.Module:
+    """The network of one run, its weights drawn."""
+    groups = member["groups"]
+    module = build(groups["model"]["_target_"], **groups, info=info)
+    if not isinstance(module, Classification) or type(module).forward is not Classification.forward:
+        raise UserError(f"model.members={member['run']}: {groups['model']['name']} is no classifier of one network")
+    return module.network

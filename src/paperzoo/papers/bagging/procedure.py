@@ -1,0 +1,38 @@
+"""Members are trained together, or they are finished runs, which are not trained again: then their vote is counted."""
+
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from paperzoo.data.interface import Batch
+from paperzoo.procedures import Procedure, Stage, Training
+from paperzoo.procedures.counted import Counted
+from paperzoo.tasks.ensembles import on_split
+
+
+class BaggingStages(Procedure):
+    """One stage: a fit of all members, or the vote of finished runs (``model.members=[run:<id>, ...]``)."""
+
+    single: ClassVar[bool] = True
+
+    def stages(self, config: Any) -> Generator[Stage, Any, None]:
+        """The one stage."""
+        members = (config.model.model_extra or {}).get("members")
+        yield Vote("vote", tries=len(members)) if isinstance(members, list) else Training("fit")
+
+
+@dataclass
+class Vote(Counted):
+    """The accuracy on validation of the vote of the first member, the first two, and so on: a row for each."""
+
+    def evaluate(self, module: Any, data: Any, candidate: int) -> Mapping[str, float]:
+        """Of the first so many."""
+        numbers = module.network.asked()[:candidate]
+
+        def predicted(batch: Batch) -> Tensor:
+            return module.network.vote(module.member_logits(batch.inputs)[:candidate], numbers).argmax(1)
+
+        found, labels = on_split(module, data, "val", predicted)
+        return {"members": float(candidate), "val/top1": float((found == labels).double().mean())}
