@@ -129,6 +129,8 @@ def _filled(module: Task, state: dict[str, Any], config: Mapping[str, Any], info
     """With the weights, in their own precision."""
     if any(value.dtype == torch.float64 for value in state.values()):
         module.network.double()
+    if hasattr(module.network, "make_room"):  # for what is as large as the data that it was fitted on
+        module.network.make_room(state)
     official.load_exactly(module.network, state)
     module.eval()
     module.network.requires_grad_(False)

@@ -1,5 +1,6 @@
 """Stacking as stages: a training without each fold, one on all samples, and the meta-learner."""
 
+import warnings
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,21 +12,22 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from paperzoo.data.interface import Batch
+from paperzoo.display import Display
 from paperzoo.errors import UserError
+from paperzoo.papers.stacking.learners import NEVER
 from paperzoo.papers.stacking.network import side_by_side
 from paperzoo.papers.stacking.out_of_fold import stratified_folds
 from paperzoo.procedures import Procedure, Stage, Training
 from paperzoo.procedures.counted import Counted
 from paperzoo.tasks.ensembles import on_split
 
-NEVER = -1e4  # the logit of a class that no training sample has
-
 
 class StackingStages(Procedure):
     """Out-of-fold predictions of networks, and logistic regression upon them.
 
     In stage j all members are trained on the samples outside fold j, from the weights that the run begins with, and
-    predict fold j; then they are trained on all samples. No sample is predicted by a network that has seen it.
+    predict fold j; then they are trained on all samples. No sample is predicted by a network that has seen it. Learners
+    (``model.learners``) are fitted on the same samples once the networks are trained, whose features they may take.
 
     Args:
         folds: J.
@@ -51,12 +53,15 @@ class StackingStages(Procedure):
                         f"without fold {number}",
                         epochs=self.epochs,
                         prepare=self._begin_again,
-                        outcome=partial(predict, held_out),
+                        outcome=partial(predict, held_out, config.seed),
                         view=torch.nonzero(~held_out).flatten(),
                     )
                 )
             )
-        yield Training("all", epochs=self.epochs, prepare=self._begin_again)
+        everything = torch.ones_like(dealt["folds"], dtype=torch.bool)
+        yield Training(
+            "all", epochs=self.epochs, prepare=self._begin_again, outcome=partial(fit_learners, everything, config.seed)
+        )
         features = join(found, dealt["folds"])
         yield Measured("meta", prepare=partial(fit, self.c, features, dealt["labels"]))
 
@@ -72,11 +77,34 @@ def deal(folds: int, seed: int, module: Any, data: Any) -> dict[str, Tensor]:
     labels, _ = on_split(module, data, "train", lambda batch: batch.targets)
     if len(labels) < folds:
         raise UserError(f"procedure.folds={folds}: must be at most the {len(labels)} training samples")
-    return {"folds": torch.from_numpy(stratified_folds(labels.numpy(), folds, seed)), "labels": labels}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        dealt = stratified_folds(labels.numpy(), folds, seed)
+    for warning in said:
+        Display(silent=data.rank > 0).line(str(warning.message))
+    return {"folds": torch.from_numpy(dealt), "labels": labels}
 
 
-def predict(held_out: Tensor, module: Any, data: Any) -> Tensor:
-    """The members' probabilities (n, M K) of the samples that they were not trained on."""
+def fit_learners(seen: Tensor, seed: int, module: Any, data: Any) -> None:
+    """Fit the learners of level 0 on the training samples (N,) that are marked, without augmentation.
+
+    Raises:
+        UserError: these are of one class alone.
+    """
+    network = module.network
+    if not network.learners:
+        return
+    rows, labels = on_split(module, data, "train", lambda batch: network.rows(batch.inputs))
+    for number, learner in enumerate(network.learners, network.networks):
+        try:
+            learner.fit(rows[seen].numpy(), labels[seen].numpy(), seed)
+        except ValueError as error:
+            raise UserError(f"member {number}, {type(learner).__name__}: {error}") from None
+
+
+def predict(held_out: Tensor, seed: int, module: Any, data: Any) -> Tensor:
+    """The members' probabilities (n, M K) of the samples that they were not trained or fitted on."""
+    fit_learners(~held_out, seed, module, data)
 
     def probabilities(batch: Batch) -> Tensor:
         return side_by_side(module.member_logits(batch.inputs))
