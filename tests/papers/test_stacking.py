@@ -189,7 +189,8 @@ def test_stages_and_what_came_of_them(alone):
     assert torch.equal(dealt["labels"], labels)
     assert torch.equal(dealt["folds"], torch.from_numpy(stratified_folds(labels.numpy(), 2, 0)))
     features = torch.empty(96, 20)
-    features[dealt["folds"] == 0], features[dealt["folds"] == 1] = first, second
+    for number, part in enumerate((first, second)):
+        features[dealt["folds"] == number] = part["probabilities"]
     weight, bias = regression(features.double().numpy(), labels.numpy(), 10, 1.0)
     state = saved["state_dict"]
     np.testing.assert_allclose(state["network.meta_weight"].numpy(), weight, rtol=0, atol=1e-6)
@@ -235,8 +236,8 @@ def test_a_fold_is_predicted_by_a_training_without_it(tmp_path, alone, monkeypat
     monkeypatch.setattr("paperzoo.papers.stacking.procedure.stratified_folds", lambda *_: dealt["folds"].numpy())
     other = last_checkpoint(stacked(tmp_path), tmp_path)["outcomes"]
     assert not torch.equal(other[0]["labels"], dealt["labels"])
-    assert torch.equal(other[1], first)
-    assert not torch.equal(other[2], second)
+    assert torch.equal(other[1]["probabilities"], first["probabilities"])
+    assert not torch.equal(other[2]["probabilities"], second["probabilities"])
 
 
 @pytest.mark.parametrize("step", [9, *(pytest.param(step, marks=pytest.mark.full) for step in (3, 15))])

@@ -104,7 +104,8 @@ def test_out_of_fold_predictions_of_learners_are_scikit_learns_on_the_same_folds
     images, labels = data.tensors("train")
     rows = data._normalise(images).flatten(1).numpy()
     whole = torch.empty(96, 50)
-    whole[dealt["folds"] == 0], whole[dealt["folds"] == 1] = first, second
+    for number, part in enumerate((first, second)):
+        whole[dealt["folds"] == number] = part["probabilities"]
     for place, name in ((1, "knn"), (2, "logistic_regression"), (4, "random_forest")):
         theirs = out_of_fold(LEARNERS[name](10).reference(0), rows, labels.numpy(), dealt["folds"].numpy())
         np.testing.assert_allclose(whole[:, 10 * place : 10 * place + 10].numpy(), theirs, rtol=0, atol=1e-4)

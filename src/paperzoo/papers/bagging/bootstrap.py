@@ -57,3 +57,20 @@ def out_of_bag(probabilities: Tensor, counts: Tensor) -> Tensor:
         )
     left_out = (counts == 0).to(probabilities)
     return (probabilities * left_out[..., None]).sum(0) / left_out.sum(0)[:, None]
+
+
+def missing_classes(counts: Tensor, labels: Tensor, num_classes: int) -> dict[int, list[int]]:
+    """The classes of which a member's bootstrap sample has no sample, though the training set has some.
+
+    Args:
+        counts: (M, N).
+        labels: (N,), 0 to K - 1.
+        num_classes: K.
+
+    Returns:
+        Classes by the place of the member; members that miss none are left out.
+    """
+    of = torch.nn.functional.one_hot(labels, num_classes)  # (N, K)
+    seen = (counts > 0).to(torch.float32) @ of.to(torch.float32)  # (M, K) samples that differ
+    absent = (seen == 0) & (of.sum(0) > 0)
+    return {n: torch.nonzero(row).flatten().tolist() for n, row in enumerate(absent) if bool(row.any())}

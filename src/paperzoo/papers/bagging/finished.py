@@ -1,6 +1,6 @@
 """Networks of finished runs as members: ``model.members=[run:<id>, ...]``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -11,18 +11,24 @@ from paperzoo.errors import UserError
 from paperzoo.networks.ensemble import Ensemble
 from paperzoo.tasks.classification import Classification
 
-OWN = ("member", "member_network", "members", "network", "first", "voting")  # options that say nothing of a network
+OWN = (
+    "member",
+    "member_network",
+    "members",
+    "network",
+    "first",
+    "voting",
+    "diverged",
+)  # options that say nothing of a network
 
 
-def ensemble_of_runs(
-    members: Sequence[Mapping[str, Any]], info: dict[str, Any], options: Mapping[str, Any]
-) -> Ensemble:
+def ensemble_of_runs(info: dict[str, Any], options: Mapping[str, Any]) -> Ensemble:
     """The networks of runs, which vote.
 
     Args:
-        members: ``run``, its name, and ``groups``, the configuration that its module is made of.
         info: of the data.
-        options: of the ensemble; what would change a member must be None.
+        options: of the ensemble; what would change a member must be None. ``members`` have ``run``, their name, and
+            ``groups``, the configuration that their module is made of.
 
     Raises:
         UserError: an option would change the members, or a run's module is no plain classifier.
@@ -30,7 +36,7 @@ def ensemble_of_runs(
     other = next((name for name, value in options.items() if name not in OWN and value is not None), None)
     if other is not None:
         raise UserError(f"model.{other}={options[other]}: model.members names finished runs, which are what they are")
-    makes = [partial(network_of, each, info) for each in members]
+    makes = [partial(network_of, each, info) for each in options["members"]]
     return Ensemble(makes, voting=options.get("voting", "soft"))
 
 

@@ -1,6 +1,5 @@
 """Bagging as a module: members trained together, each on a bootstrap sample of its own."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as L
@@ -9,23 +8,23 @@ from torch import Tensor
 
 from paperzoo.data.interface import Batch
 from paperzoo.display import Display
-from paperzoo.distributed import from_rank_zero, ranks
+from paperzoo.distributed import from_rank_zero
 from paperzoo.errors import UserError
-from paperzoo.papers.bagging.bootstrap import bootstrap_counts, out_of_bag
+from paperzoo.papers.bagging.bootstrap import bootstrap_counts, missing_classes, out_of_bag
 from paperzoo.papers.bagging.finished import ensemble_of_runs
-from paperzoo.tasks.ensembles import EnsembleClassification, counted_samples, on_split
+from paperzoo.tasks.diverging import DivergingClassification
+from paperzoo.tasks.ensembles import counted_samples, on_split
+
+SHOWN = 10  # classes that are named in a line
 
 
-class Bagging(EnsembleClassification):
+class Bagging(DivergingClassification):
     """Members whose losses count each training sample as often as it is in their bootstrap sample.
 
     The counts (M, N) are a function of the seed and of each member's number (``model.first`` and on): a buffer, so that
     they stand in every checkpoint. A member is the same whatever other members are trained beside it.
 
     Members that are finished runs (``model.members=[run:<id>, ...]``) have no counts, and are not trained.
-
-    ``model.diverged``: a member whose loss is not finite ends the run (stop), or is left out from then on (drop; on one
-    rank).
     """
 
     counts: Tensor | None
@@ -34,7 +33,6 @@ class Bagging(EnsembleClassification):
         super().__init__(**arguments)
         self.register_buffer("counts", None if self._of_runs() else self._drawn())
         self._ddp_params_and_buffers_to_ignore.append("counts")  # equal on all ranks: nothing to send at each step
-        self.drops = self.hparams["model"].get("diverged") == "drop"
 
     def _of_runs(self) -> bool:
         return isinstance(self.hparams["model"].get("members"), list)
@@ -47,8 +45,7 @@ class Bagging(EnsembleClassification):
 
     def make_network(self, options: dict[str, Any]) -> Any:
         """See ``Classification``."""
-        own = {name: value for name, value in options.items() if name != "diverged"}
-        return ensemble_of_runs(own["members"], self.info, own) if self._of_runs() else super().make_network(own)
+        return ensemble_of_runs(self.info, options) if self._of_runs() else super().make_network(options)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The out-of-bag estimate, beside those of the layers."""
@@ -66,33 +63,6 @@ class Bagging(EnsembleClassification):
             raise UserError("model.members names finished runs, which are not trained; use procedure=bagging")
         counts = self.counts[number][batch.index].to(batch.inputs)
         return counts if batch.weights is None else counts * batch.weights
-
-    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The loss of each member."""
-        numbers = self.network.asked()
-        losses = super().losses(batch)
-        if not (self.running.looks_at_once or self.drops):
-            return losses
-        wrong = [n for n, loss in zip(numbers, losses.values(), strict=True) if not bool(loss.isfinite())]
-        for number in wrong:
-            self._tell(number)
-        if not self.drops or ranks() > 1 or len(wrong) == len(numbers):
-            return losses
-        for number in wrong:
-            self._drop(number)
-        return {name: loss for (name, loss), n in zip(losses.items(), numbers, strict=True) if n not in wrong}
-
-    def _tell(self, number: int) -> None:
-        what = "is left out from now on" if self.drops and ranks() == 1 else "ends the run (model.diverged=stop)"
-        name = self.network.first + number
-        Display(silent=self.global_rank > 0).line(f"member {name} diverged: its loss is not finite; it {what}")
-
-    @torch.no_grad()
-    def _drop(self, number: int) -> None:
-        """No vote, no gradient, and zeros in place of what may not be finite."""
-        self.network.weigh([0.0 if n == number else w for n, w in enumerate(self.network.weights.tolist())])
-        for value in self.network.members[number].state_dict(keep_vars=True).values():
-            value.zero_()
 
 
 class OutOfBag(L.Callback):
@@ -122,7 +92,12 @@ def estimate(module: Bagging, data: Any) -> dict[str, float]:
         return means.argmax(1).where(means.isfinite().all(1), -1)
 
     found, labels = on_split(module, data, "train", predicted)
+    display = Display(silent=module.global_rank > 0)
+    for number, absent in missing_classes(counts.cpu(), labels, module.num_classes).items():
+        classes = ", ".join(map(str, absent[:SHOWN])) + (", ..." if len(absent) > SHOWN else "")
+        display.line(f"member {module.network.first + number}: no sample of class {classes} in its bootstrap sample")
     known = found >= 0
     if not bool(known.any()):
+        display.line("no out-of-bag estimate: no training sample was left out by a member")
         return {}
     return {"oob/top1": float((found == labels)[known].double().mean()), "oob/share": float(known.double().mean())}

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from paperzoo.data.interface import Batch
-from paperzoo.tasks.ensembles import EnsembleClassification
+from paperzoo.tasks.diverging import DivergingClassification
 from paperzoo.tasks.task import evaluating
 
 
@@ -29,14 +29,14 @@ def residuals(scores: Tensor, targets: Tensor) -> Tensor:
     return soft.to(scores) - scores.softmax(1)
 
 
-class Boosted(EnsembleClassification):
+class Boosted(DivergingClassification):
     """Boosted members; with ``model.voting=sum`` the member of a stage is fitted to the residuals of those before."""
 
-    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
+    def member_losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """The loss of the member that is trained; of all where no stage says which."""
         number = self.network.active
         if self.network.voting != "sum" or number is None:
-            return super().losses(batch)
+            return super().member_losses(batch)
         images, targets = self.mixed(batch)
         before = self.scores_before(images, number)
         own = self._each(images)[0]  # h, (B, K)

@@ -20,6 +20,7 @@ from paperzoo.papers.boosting.samme import member_weight, reweighted, weighted_e
 from paperzoo.procedures import Procedure, Stage, Training
 from paperzoo.procedures.counted import Counted
 from paperzoo.randomness import generator
+from paperzoo.tasks.diverging import demand_one, has_diverged
 from paperzoo.tasks.ensembles import on_split
 
 
@@ -32,7 +33,8 @@ class SammeStages(Procedure):
         epochs: of each member; None: ``trainer.max_epochs``.
 
     It stops after a member without an error, which has weight 1, and before one that is no better than chance, which
-    has no vote. The first member is kept in any case: it is what there is.
+    has no vote. The first member is kept in any case: it is what there is. A member that diverged
+    (``model.diverged=drop``) has no vote, and boosting goes on from where it was.
     """
 
     def __init__(self, learning_rate: float = 1.0, resample: bool = False, epochs: int | None = None) -> None:
@@ -52,12 +54,17 @@ class SammeStages(Procedure):
                 **self._samples(weights, number, config),
             )
             wrong, error = found["wrong"].numpy(), float(found["error"])
+            if found.get("diverged"):
+                votes.append(0.0)
+                errors.append(error)
+                continue  # the next member is trained on the same weights
             vote, last = decide(error, found["classes"], number, self.learning_rate)
             votes.append(vote)
             errors.append(error)
             if last:
                 break
             weights = next_weights(weights, wrong, vote)
+        demand_one(votes)
         yield Vote("vote", prepare=partial(elect, votes), votes=votes, errors=errors)
 
     def _samples(self, weights: np.ndarray | None, number: int, config: Any) -> dict[str, Any]:
@@ -87,14 +94,19 @@ class SnapshotStages(Procedure):
                 f"procedure=snapshot: trainer.max_epochs={epochs} must be a multiple of model.members={members}, so "
                 "that cycles are equally long"
             )
+        votes: list[float] = []
         for number in range(members):
-            yield Training(
+            before = next((n for n in reversed(range(number)) if votes[n]), None)
+            diverged = yield Training(
                 f"cycle {number}",
                 epochs=epochs // members,
-                prepare=partial(go_on, number),
+                prepare=partial(go_on, number, before),
+                outcome=partial(has_diverged, number),
                 changes={"scheduler": {"warmup_epochs": 0.0, "warmup_start": 0.0}},
             )
-        yield Vote("vote", prepare=partial(elect, [1.0] * members), votes=[1.0] * members)
+            votes.append(0.0 if diverged else 1.0)
+        demand_one(votes)
+        yield Vote("vote", prepare=partial(elect, votes), votes=votes)
 
 
 class GradientStages(Procedure):
@@ -115,7 +127,14 @@ class GradientStages(Procedure):
             raise UserError("procedure=gradient_boosting: members are summed; set model.voting=sum")
         votes = [self.shrinkage] * members
         for number in range(members):
-            yield Training(f"member {number}", epochs=self.epochs, prepare=partial(fit_residuals, number, votes))
+            diverged = yield Training(
+                f"member {number}",
+                epochs=self.epochs,
+                prepare=partial(fit_residuals, number, list(votes)),
+                outcome=partial(has_diverged, number),
+            )
+            votes[number] = 0.0 if diverged else self.shrinkage
+        demand_one(votes)
         yield Vote("vote", prepare=partial(elect, votes), votes=votes)
 
 
@@ -150,11 +169,11 @@ def select(number: int, module: Any, data: Any) -> None:
     module.network.select(number)
 
 
-def go_on(number: int, module: Any, data: Any) -> None:
-    """Train one member alone, from the weights of the one before."""
+def go_on(number: int, before: int | None, module: Any, data: Any) -> None:
+    """Train one member alone, from the weights of the last one before that did not diverge, if there is one."""
     members = module.network.members
-    if number:
-        members[number].load_state_dict(members[number - 1].state_dict())
+    if before is not None:
+        members[number].load_state_dict(members[before].state_dict())
     module.network.select(number)
 
 
@@ -180,6 +199,9 @@ def judge(weights: np.ndarray | None, module: Any, data: Any) -> dict[str, Any]:
     wrong = found != labels
     error = weighted_error(wrong.numpy(), np.ones(len(wrong)) if weights is None else weights)
     number, classes = module.network.active, module.num_classes
+    if has_diverged(number, module, data):
+        _say(data, f"member {number} diverged: it has no vote")
+        return {"wrong": wrong, "error": error, "classes": classes, "diverged": True}
     if error <= 0:
         _say(data, f"member {number} makes no error on the training samples: weight 1, and boosting ends")
     elif error >= 1 - 1 / classes:
@@ -210,11 +232,12 @@ class Vote(Counted):
     def evaluate(self, module: Any, data: Any, candidate: int) -> Mapping[str, float]:
         """The accuracy of the first so many members."""
         numbers = module.network.asked()[:candidate]
+        last = [number for number, vote in enumerate(self.votes) if vote > 0][candidate - 1]
 
         def predicted(batch: Batch) -> Tensor:
             return module.network.vote(module.member_logits(batch.inputs)[:candidate], numbers).argmax(1)
 
         found, labels = on_split(module, data, "val", predicted)
-        values = {"members": float(candidate), "weight": self.votes[candidate - 1]}
-        values |= {"error": self.errors[candidate - 1]} if self.errors else {}
+        values = {"members": float(candidate), "weight": self.votes[last]}
+        values |= {"error": self.errors[last]} if self.errors else {}
         return values | {"val/top1": float((found == labels).double().mean())}

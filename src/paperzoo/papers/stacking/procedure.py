@@ -45,31 +45,37 @@ class StackingStages(Procedure):
             raise UserError(f"procedure={config.procedure.name}: model={config.model.name} has no members to stack")
         dealt = yield Counted("folds", prepare=self._keep, outcome=partial(deal, self.folds, config.seed))
         found: list[Tensor] = []
+        left_out: list[int] = []
         for number in range(self.folds):
             held_out = dealt["folds"] == number
-            found.append(
-                (
-                    yield Training(
-                        f"without fold {number}",
-                        epochs=self.epochs,
-                        prepare=self._begin_again,
-                        outcome=partial(predict, held_out, config.seed),
-                        view=torch.nonzero(~held_out).flatten(),
-                    )
-                )
+            predicted = yield Training(
+                f"without fold {number}",
+                epochs=self.epochs,
+                prepare=partial(self._begin_again, list(left_out)),
+                outcome=partial(predict, held_out, config.seed),
+                view=torch.nonzero(~held_out).flatten(),
             )
+            found.append(predicted["probabilities"])
+            left_out = predicted["left_out"]
         everything = torch.ones_like(dealt["folds"], dtype=torch.bool)
-        yield Training(
-            "all", epochs=self.epochs, prepare=self._begin_again, outcome=partial(fit_learners, everything, config.seed)
+        left_out = yield Training(
+            "all",
+            epochs=self.epochs,
+            prepare=partial(self._begin_again, list(left_out)),
+            outcome=partial(fit_learners, everything, config.seed),
         )
         features = join(found, dealt["folds"])
+        features.unflatten(1, (-1, dealt["classes"]))[:, left_out] = 0  # a column of zeros has no weight
         yield Measured("meta", prepare=partial(fit, self.c, features, dealt["labels"]))
 
     def _keep(self, module: Any, data: Any) -> None:
         self.beginning = {name: value.detach().clone() for name, value in module.network.state_dict().items()}
 
-    def _begin_again(self, module: Any, data: Any) -> None:
-        module.network.load_state_dict(self.beginning)
+    def _begin_again(self, left_out: list[int], module: Any, data: Any) -> None:
+        """All members as they were; those that diverged in a stage before stay out."""
+        network = module.network
+        network.load_state_dict(self.beginning)
+        network.weigh([float(number not in left_out) for number in range(len(network.members))])
 
 
 def deal(folds: int, seed: int, module: Any, data: Any) -> dict[str, Tensor]:
@@ -82,35 +88,44 @@ def deal(folds: int, seed: int, module: Any, data: Any) -> dict[str, Tensor]:
         dealt = stratified_folds(labels.numpy(), folds, seed)
     for warning in said:
         Display(silent=data.rank > 0).line(str(warning.message))
-    return {"folds": torch.from_numpy(dealt), "labels": labels}
+    return {"folds": torch.from_numpy(dealt), "labels": labels, "classes": module.num_classes}
 
 
-def fit_learners(seen: Tensor, seed: int, module: Any, data: Any) -> None:
+def fit_learners(seen: Tensor, seed: int, module: Any, data: Any) -> list[int]:
     """Fit the learners of level 0 on the training samples (N,) that are marked, without augmentation.
+
+    Returns:
+        The members that are left out, since they diverged.
 
     Raises:
         UserError: these are of one class alone.
     """
     network = module.network
+    left_out = [number for number in range(len(network.members)) if number not in network.voters]
     if not network.learners:
-        return
+        return left_out
     rows, labels = on_split(module, data, "train", lambda batch: network.rows(batch.inputs))
     for number, learner in enumerate(network.learners, network.networks):
         try:
             learner.fit(rows[seen].numpy(), labels[seen].numpy(), seed)
         except ValueError as error:
             raise UserError(f"member {number}, {type(learner).__name__}: {error}") from None
+    return left_out
 
 
-def predict(held_out: Tensor, seed: int, module: Any, data: Any) -> Tensor:
-    """The members' probabilities (n, M K) of the samples that they were not trained or fitted on."""
-    fit_learners(~held_out, seed, module, data)
+def predict(held_out: Tensor, seed: int, module: Any, data: Any) -> dict[str, Any]:
+    """The members' probabilities (n, M K) of the samples that they were not trained or fitted on; who is left out."""
+    left_out = fit_learners(~held_out, seed, module, data)
+    network = module.network
+    columns = torch.arange(len(network.members) * module.num_classes).unflatten(0, (-1, module.num_classes))
+    columns = columns[network.asked()].flatten()  # a member that is left out has zeros
 
     def probabilities(batch: Batch) -> Tensor:
-        return side_by_side(module.member_logits(batch.inputs))
+        own = side_by_side(module.member_logits(batch.inputs))
+        return own.new_zeros(len(own), len(network.members) * module.num_classes).index_copy(1, columns.to(own.device), own)
 
     found, _ = on_split(module, data, "train", probabilities)
-    return found[held_out].clone()
+    return {"probabilities": found[held_out].clone(), "left_out": left_out}
 
 
 def join(found: list[Tensor], folds: Tensor) -> Tensor:
@@ -155,6 +170,7 @@ class Measured(Counted):
         logits = found.transpose(0, 1)  # (M, B, K)
         members = (logits.argmax(-1) == labels).double().mean(1).tolist()
         network = module.network
-        vote = network.vote(logits.to(network.meta_bias), list(range(len(logits)))).argmax(1).cpu()
-        values = {f"member_{number}/val/top1": value for number, value in enumerate(members)}
+        numbers = network.asked()
+        vote = network.vote(logits.to(network.meta_bias), numbers).argmax(1).cpu()
+        values = {f"member_{number}/val/top1": value for number, value in zip(numbers, members, strict=True)}
         return values | {"val/top1": float((vote == labels).double().mean())}

@@ -1,0 +1,81 @@
+"""Members that diverge: named, and left out from then on, or they end the run (``model.diverged=drop|stop``)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paperzoo.data.interface import Batch
+from paperzoo.display import Display
+from paperzoo.distributed import ranks
+from paperzoo.errors import RunError
+from paperzoo.tasks.ensembles import EnsembleClassification
+
+
+class DivergingClassification(EnsembleClassification):
+    """An ensemble that goes on without a member whose loss is not finite, if ``model.diverged=drop`` (on one rank).
+
+    Such a member has no vote (``network.weights``) and no gradient, and zeros in place of what may not be finite.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.drops = self.hparams["model"].get("diverged") == "drop"
+
+    def make_network(self, options: dict[str, Any]) -> Any:
+        """See ``Classification``."""
+        return super().make_network({name: value for name, value in options.items() if name != "diverged"})
+
+    def member_losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The loss of each member that is trained, in the order of ``trained``."""
+        return super().losses(batch)
+
+    def trained(self) -> list[int]:
+        """The members that a batch is for."""
+        return self.network.asked()
+
+    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        """The loss of each member that is trained and has not diverged."""
+        numbers, alone = self.trained(), self.network.active is not None
+        if alone and self.drops and numbers[0] not in self.network.voters:
+            return self._nothing(numbers[0])
+        losses = self.member_losses(batch)
+        if not (self.running.looks_at_once or self.drops):
+            return losses
+        wrong = [n for n, loss in zip(numbers, losses.values(), strict=True) if not bool(loss.isfinite())]
+        drops = self.drops and ranks() == 1
+        for number in wrong:
+            self._tell(number, drops)
+        if not drops or (len(wrong) == len(numbers) and not alone):  # without a member there is nothing to go on with
+            return losses
+        for number in wrong:
+            self._drop(number)
+        left = {name: loss for (name, loss), n in zip(losses.items(), numbers, strict=True) if n not in wrong}
+        return left or self._nothing(numbers[0])
+
+    def _nothing(self, number: int) -> dict[str, Tensor]:
+        """A loss that is of no parameter: the optimiser passes over those without a gradient."""
+        return {f"member_{self.network.first + number}": torch.zeros((), device=self.device, requires_grad=True)}
+
+    def _tell(self, number: int, drops: bool) -> None:
+        what = "is left out from now on" if drops else "ends the run (model.diverged=stop)"
+        name = self.network.first + number
+        Display(silent=self.global_rank > 0).line(f"member {name} diverged: its loss is not finite; it {what}")
+
+    @torch.no_grad()
+    def _drop(self, number: int) -> None:
+        self.network.weigh([0.0 if n == number else w for n, w in enumerate(self.network.weights.tolist())])
+        for value in self.network.members[number].state_dict(keep_vars=True).values():
+            value.zero_()
+
+
+def has_diverged(number: int, module: Any, data: Any) -> bool:
+    """Whether a member was left out; what a stage of one member comes to."""
+    return number not in module.network.voters
+
+
+def demand_one(votes: list[float]) -> None:
+    """Raise RunError where no member is left."""
+    if not any(vote > 0 for vote in votes):
+        raise RunError("every member diverged: there is none to vote; lower optimizer.lr")
