@@ -2,7 +2,11 @@
 
 import pytest
 import torch
+from contract import configured
 
+import paperzoo
+from paperzoo.data.interface import make_data
+from paperzoo.runs import folders
 from paperzoo.tasks.diversity import (
     bias_variance_squared,
     bias_variance_zero_one,
@@ -14,6 +18,7 @@ from paperzoo.tasks.diversity import (
     sizes_of,
     summary,
 )
+from paperzoo.training import train
 
 # Three members on five samples of three classes.
 PREDICTIONS = torch.tensor([[0, 1, 2, 0, 1], [0, 1, 1, 2, 1], [0, 2, 0, 1, 0]])
@@ -93,3 +98,33 @@ def test_the_curve_is_in_the_order_of_sizes_and_drawn():
     assert sizes_of(3) == [1, 2, 3]
     assert sizes_of(100)[-1] == 100
     assert len(sizes_of(100)) <= 32
+
+
+@pytest.mark.full
+def test_a_bagged_run_records_what_its_members_are_to_each_other(tmp_path):
+    entry = train(configured("bagging", "model.members=3", "data.image_size=12", runs=tmp_path))
+    data = make_data(configured("bagging", "data.image_size=12"))
+    network = paperzoo.load(entry.id, runs_dir=tmp_path)
+    images, labels = data.tensors("test")
+    with torch.no_grad():
+        p = torch.stack([member(data._normalise(images)).softmax(1) for member in network.members])
+    predictions = p.argmax(-1)
+    expected = summary(predictions, labels)
+    expected |= {f"members/first_{k}": float((p[:k].mean(0).argmax(1) == labels).double().mean()) for k in (1, 2, 3)}
+    error, squared = bias_variance_zero_one(predictions, labels), bias_variance_squared(p, labels)
+    expected |= {f"members/{name}": error[name] for name in ("bias", "variance")}
+    expected |= {f"members/brier_{name}": squared[name] for name in ("bias", "variance")}
+    metrics = entry.results["last"].metrics
+    assert {name: v for name, v in metrics.items() if name.startswith("members/")} == pytest.approx(expected, rel=1e-5)
+    assert metrics["members/first_3"] == metrics["test/top1"]
+    assert (folders.find(tmp_path, entry.id) / "figures" / "members.png").is_file()
+
+
+@pytest.mark.full
+def test_one_member_is_no_ensemble_and_a_line_says_so(tmp_path, capsys):
+    entry = train(configured("bagging", "model.members=1", "data.image_size=12", runs=tmp_path))
+    assert "one member: its vote is its own, and there is no diversity" in capsys.readouterr().out
+    metrics = entry.results["last"].metrics
+    names = {name for name in metrics if name.startswith("members/")}
+    assert names == {"members/top1", "members/first_1"}
+    assert metrics["members/top1"] == pytest.approx(metrics["test/top1"])

@@ -13,6 +13,7 @@ from paperzoo.errors import UserError
 from paperzoo.papers.bagging.bootstrap import bootstrap_counts, missing_classes, out_of_bag
 from paperzoo.papers.bagging.finished import ensemble_of_runs
 from paperzoo.tasks.diverging import DivergingClassification
+from paperzoo.tasks.diversity import Members
 from paperzoo.tasks.ensembles import counted_samples, on_split
 
 SHOWN = 10  # classes that are named in a line
@@ -48,9 +49,10 @@ class Bagging(DivergingClassification):
         return ensemble_of_runs(self.info, options) if self._of_runs() else super().make_network(options)
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """The out-of-bag estimate, beside those of the layers."""
+        """The out-of-bag estimate and what the members are to each other, beside those of the layers."""
         if self._callbacks is None:
-            self._callbacks = [*super().configure_callbacks(), *([] if self._of_runs() else [OutOfBag()])]
+            own = [Members()] if self._of_runs() else [OutOfBag(), Members(repetitions=True)]
+            self._callbacks = [*super().configure_callbacks(), *own]
         return self._callbacks
 
     def weights_of(self, number: int, batch: Batch) -> Tensor | None:

@@ -6,12 +6,14 @@ sum so far, ν the shrinkage: ``F_m = F_{m-1} + ν h_m``, h_m fitted by least sq
 
 from collections.abc import Mapping
 
+import pytorch_lightning as L
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from paperzoo.data.interface import Batch
 from paperzoo.tasks.diverging import DivergingClassification
+from paperzoo.tasks.diversity import Members
 from paperzoo.tasks.task import evaluating
 
 
@@ -31,6 +33,12 @@ def residuals(scores: Tensor, targets: Tensor) -> Tensor:
 
 class Boosted(DivergingClassification):
     """Boosted members; with ``model.voting=sum`` the member of a stage is fitted to the residuals of those before."""
+
+    def configure_callbacks(self) -> list[L.Callback]:
+        """What the members are to each other, beside those of the layers."""
+        if self._callbacks is None:
+            self._callbacks = [*super().configure_callbacks(), Members()]
+        return self._callbacks
 
     def member_losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """The loss of the member that is trained; of all where no stage says which."""

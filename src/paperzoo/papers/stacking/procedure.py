@@ -122,7 +122,9 @@ def predict(held_out: Tensor, seed: int, module: Any, data: Any) -> dict[str, An
 
     def probabilities(batch: Batch) -> Tensor:
         own = side_by_side(module.member_logits(batch.inputs))
-        return own.new_zeros(len(own), len(network.members) * module.num_classes).index_copy(1, columns.to(own.device), own)
+        return own.new_zeros(len(own), len(network.members) * module.num_classes).index_copy(
+            1, columns.to(own.device), own
+        )
 
     found, _ = on_split(module, data, "train", probabilities)
     return {"probabilities": found[held_out].clone(), "left_out": left_out}
