@@ -4,6 +4,7 @@
     format=onnx           for ONNX Runtime; needs the packages onnx, onnxscript and onnxruntime
     format=safetensors    the weights and what they are of; paperzoo.load makes the network of it
     out=<file>            must not be there yet; else it is named after the run
+    member=2 of an ensemble, from 0: its network alone
     weights=last (or best) images=500 (of the run's test split, for the check) photos=<folder> (instead of them)
     runs_dir=runs data_dir=data (or the variables RUNS_DIR and DATA_DIR)
 
@@ -19,7 +20,7 @@ from paperzoo.errors import UserError
 from paperzoo.runs import folders
 
 
-def main(run: str, out: str | None, images: str, **given: Any) -> None:
+def main(run: str, out: str | None, images: str, member: str | None, **given: Any) -> None:
     """Export as the command line asks."""
     if not run or not given["format"]:
         raise UserError("which run, and how? python src/export.py run=<id> format=onnx|torch_export|safetensors")
@@ -30,10 +31,10 @@ def main(run: str, out: str | None, images: str, **given: Any) -> None:
         folders.find(Path(given["runs_dir"]), run)  # a mistake is said before torch is imported
     from paperzoo.inference import exporting
 
-    exporting.run(run, out, images=count, **given)
+    exporting.run(run, out, images=count, member=member and verbs.whole_number("member", member), **given)
 
 
 if __name__ == "__main__":
     places = {"runs_dir": os.environ.get("RUNS_DIR", "runs"), "data_dir": os.environ.get("DATA_DIR", "data")}
-    others = {"run": None, "out": None, "weights": "last", "images": "500", "photos": None, "format": None}
+    others = dict.fromkeys(("run", "out", "member", "photos", "format")) | {"weights": "last", "images": "500"}
     verbs.run(main, __doc__, defaults={**others, **places})

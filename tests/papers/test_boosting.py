@@ -262,8 +262,8 @@ def test_a_snapshot_ensemble_goes_on_from_the_member_before_at_the_schedules_rat
     begun = []
     select = procedure.go_on
 
-    def noting(number, module, data):
-        select(number, module, data)
+    def noting(number, before, module, data):
+        select(number, before, module, data)
         begun.append({name: value.clone() for name, value in module.network.members[number].state_dict().items()})
 
     with pytest.MonkeyPatch.context() as patch:

@@ -32,7 +32,7 @@ def poison(monkeypatch):
         begin(self)
         network = self.network
         for number in chosen if self.trainer.global_step == 0 else ():
-            if network.active in (None, number):
+            if network.active in (None, number) and number in network.voters:
                 with torch.no_grad():
                     network.members[number].fc.bias[0] = float("nan")
 

@@ -11,6 +11,7 @@ from paperzoo.config import compose
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
+from paperzoo.inference import loading
 from paperzoo.reproduction import reproduce
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.identity import code_of
@@ -154,6 +155,15 @@ def test_a_member_that_saw_other_data_is_named(donors, tmp_path, capsys):
     record.write(folder, record.read(folder).model_copy(update={"data": other}))
     train(bagged(tmp_path, entries[0].id))
     assert f"note: member {entries[0].id} was trained on other data" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_member_taken_out_is_its_run(donors, ensemble):
+    entries, runs = donors
+    trained = loading.read(ensemble[0].id, runs_dir=runs)
+    for number, entry in enumerate(entries):
+        alone, own = loading.member_of(trained, number), loading.read(entry.id, runs_dir=runs)
+        assert alone.groups["model"] == own.groups["model"]
+        assert equal_state(alone.module.state_dict(), own.module.state_dict())
 
 
 def test_what_is_resolved_stays_so(donors):

@@ -57,6 +57,7 @@ def run(
     *,
     format: str,  # noqa: A002 (the word of the command line)
     weights: str = "last",
+    member: int | None = None,
     images: int = 500,
     photos: str | None = None,
     runs_dir: str = "runs",
@@ -69,6 +70,7 @@ def run(
         out: the file; None names it after the run.
         format: onnx, torch_export or safetensors.
         weights: last or best.
+        member: of an ensemble, from 0: its network alone; None: the whole.
         images: how many of the test split it is checked on.
         photos: a folder of photos to check it on, where the run's data is not here.
         runs_dir, data_dir: places.
@@ -83,6 +85,7 @@ def run(
     chosen = FORMATS[form]
     _demand_packages(form, chosen)
     trained = loading.read(run, weights, runs_dir=runs_dir)
+    trained = trained if member is None else loading.member_of(trained, member)
     if chosen.alone and trained.task not in TRACEABLE:
         raise UserError(
             f"format={form}: a network of {trained.task} is no function of one batch; use format=safetensors"

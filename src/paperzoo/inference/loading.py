@@ -14,6 +14,7 @@ from paperzoo.errors import UserError
 from paperzoo.inference import safetensors
 from paperzoo.inference.transforms import transform_of
 from paperzoo.networks import official
+from paperzoo.networks.ensemble import member_state
 from paperzoo.procedures.fit import Fit
 from paperzoo.reproduction import ONE_DEVICE
 from paperzoo.runs import checkpoints, folders, record
@@ -41,6 +42,7 @@ def load(
     source: str | Path,
     weights: Literal["last", "best"] = "last",
     *,
+    member: int | None = None,
     runs_dir: str | Path | None = None,
     device: str | torch.device = "cpu",
 ) -> Any:
@@ -51,6 +53,7 @@ def load(
     Args:
         source: a run's folder or id, one of its checkpoints, or a file of ``export.py format=safetensors``.
         weights: after the last epoch, or best on validation.
+        member: of an ensemble, from 0: its network alone.
         runs_dir: where ids are looked for; None is the variable ``RUNS_DIR``, else ``runs``.
         device: where the network is put.
 
@@ -60,9 +63,10 @@ def load(
         ``transform.batch`` pads several of its images to one batch for ``network.detect``.
 
     Raises:
-        UserError: there is no such run or file, it is damaged, or it has no such weights.
+        UserError: there is no such run or file, it is damaged, or it has no such weights or member.
     """
-    return ready(read(source, weights, runs_dir=runs_dir), device)
+    trained = read(source, weights, runs_dir=runs_dir)
+    return ready(trained if member is None else member_of(trained, member), device)
 
 
 def ready(trained: Trained, device: str | torch.device = "cpu") -> Any:
@@ -89,6 +93,27 @@ def read(source: str | Path, weights: str = "last", *, runs_dir: str | Path | No
     if weights not in FILES:
         raise UserError(f"weights={weights}: must be one of {', '.join(FILES)}")
     return _of_checkpoint(of_run(folder, entry, weights), entry, entry.id)
+
+
+def member_of(trained: Trained, number: int) -> Trained:
+    """A member of an ensemble as a trained module of its own, as if it had been trained alone.
+
+    Args:
+        trained: the ensemble.
+        number: the member's, from 0.
+
+    Raises:
+        UserError: it is no ensemble, or has no such member.
+    """
+    module: Any = trained.module
+    if not hasattr(module, "member_groups"):
+        raise UserError(f"member={number}: {trained.name} is no ensemble whose members are models")
+    count = len(module.network.members)
+    if not 0 <= number < count:
+        raise UserError(f"member={number}: {trained.name} has members 0 to {count - 1}")
+    config = {**module.member_groups(number), "data": trained.groups["data"]}
+    state = member_state(module.network.state_dict(), number)
+    return _filled(_made(config, trained.info), state, config, trained.info, f"{trained.name}-member-{number}")
 
 
 def _of_checkpoint(path: Path, entry: Record | None, name: str) -> Trained:

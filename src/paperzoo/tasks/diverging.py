@@ -1,16 +1,19 @@
 """Members that diverge: named, and left out from then on, or they end the run (``model.diverged=drop|stop``)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from paperzoo.config import compose
 from paperzoo.data.interface import Batch
 from paperzoo.display import Display
 from paperzoo.distributed import ranks
 from paperzoo.errors import RunError
 from paperzoo.tasks.ensembles import EnsembleClassification
+from paperzoo.tasks.making import GROUPS
+from paperzoo.tasks.task import NOT_OPTIONS
 
 
 class DivergingClassification(EnsembleClassification):
@@ -26,6 +29,20 @@ class DivergingClassification(EnsembleClassification):
     def make_network(self, options: dict[str, Any]) -> Any:
         """See ``Classification``."""
         return super().make_network({name: value for name, value in options.items() if name != "diverged"})
+
+    def groups_of(self, paper: str, network: str, but: Sequence[str]) -> dict[str, Any]:
+        """The configuration that a member's module alone is made of: its paper's, and what it shares with the ensemble.
+
+        Args:
+            paper: the member's.
+            network: its name.
+            but: options of the ensemble that are no options of the network.
+        """
+        own = compose("train", [f"model={paper}"]).model.model_dump(mode="json", by_alias=True)
+        model = self.hparams["model"]
+        shared = {k: v for k, v in model.items() if k not in (*NOT_OPTIONS, "network", "diverged", *but)}
+        groups = {name: self.hparams[name] for name in GROUPS}
+        return {**groups, "model": {**own, **shared, "network": network, "checkpoint": None}}
 
     def member_losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """The loss of each member that is trained, in the order of ``trained``."""

@@ -11,7 +11,7 @@ from paperzoo.display import Display
 from paperzoo.distributed import from_rank_zero
 from paperzoo.errors import UserError
 from paperzoo.papers.bagging.bootstrap import bootstrap_counts, missing_classes, out_of_bag
-from paperzoo.papers.bagging.finished import ensemble_of_runs
+from paperzoo.papers.bagging.finished import OWN, ensemble_of_runs
 from paperzoo.tasks.diverging import DivergingClassification
 from paperzoo.tasks.diversity import Members
 from paperzoo.tasks.ensembles import counted_samples, on_split
@@ -47,6 +47,13 @@ class Bagging(DivergingClassification):
     def make_network(self, options: dict[str, Any]) -> Any:
         """See ``Classification``."""
         return ensemble_of_runs(self.info, options) if self._of_runs() else super().make_network(options)
+
+    def member_groups(self, number: int) -> dict[str, Any]:
+        """The configuration of a member's module alone."""
+        model = self.hparams["model"]
+        if self._of_runs():
+            return dict(model["members"][number]["groups"])
+        return self.groups_of(model["member"], model["member_network"], OWN)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """The out-of-bag estimate and what the members are to each other, beside those of the layers."""

@@ -5,6 +5,7 @@ sum so far, ν the shrinkage: ``F_m = F_{m-1} + ν h_m``, h_m fitted by least sq
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytorch_lightning as L
 import torch
@@ -15,6 +16,8 @@ from paperzoo.data.interface import Batch
 from paperzoo.tasks.diverging import DivergingClassification
 from paperzoo.tasks.diversity import Members
 from paperzoo.tasks.task import evaluating
+
+OWN = ("member", "member_network", "members", "voting")  # options that say nothing of a member
 
 
 def residuals(scores: Tensor, targets: Tensor) -> Tensor:
@@ -33,6 +36,11 @@ def residuals(scores: Tensor, targets: Tensor) -> Tensor:
 
 class Boosted(DivergingClassification):
     """Boosted members; with ``model.voting=sum`` the member of a stage is fitted to the residuals of those before."""
+
+    def member_groups(self, number: int) -> dict[str, Any]:
+        """The configuration of a member's module alone."""
+        model = self.hparams["model"]
+        return self.groups_of(model["member"], model["member_network"], OWN)
 
     def configure_callbacks(self) -> list[L.Callback]:
         """What the members are to each other, beside those of the layers."""
