@@ -102,7 +102,7 @@ def test_the_curve_is_in_the_order_of_sizes_and_drawn():
 
 @pytest.mark.full
 def test_a_bagged_run_records_what_its_members_are_to_each_other(tmp_path):
-    entry = train(configured("bagging", "model.members=3", "data.image_size=12", runs=tmp_path))
+    entry = train(configured("bagging", "model.members=3", "data.image_size=12", "pictures=true", runs=tmp_path))
     data = make_data(configured("bagging", "data.image_size=12"))
     network = paperzoo.load(entry.id, runs_dir=tmp_path)
     images, labels = data.tensors("test")
