@@ -28,5 +28,5 @@ class BoxHead(nn.Module):
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C, size, size) -> (R, K + 1), (R, 4) or (R, 4 K)."""
-        x = self.fc2(self.fc1(pooled.flatten(1)).relu()).relu()
+        x = self.fc2(self.fc1(pooled.flatten(1)).relu_()).relu_()
         return self.classes(x), self.deltas(x)

@@ -32,6 +32,6 @@ def match(
         own_best = overlaps.max(dim=1).values
         floor = positive if minimum is None else minimum
         takes = (overlaps == own_best[:, None]) & (own_best >= floor)[:, None]  # (G, N)
-        last = objects - 1 - takes.flip(0).int().argmax(dim=0)
-        matches = torch.where(takes.any(dim=0), last, matches)
+        taken = takes.any(dim=0).nonzero().flatten()  # few of the boxes
+        matches[taken] = objects - 1 - takes[:, taken].flip(0).int().argmax(dim=0)
     return matches

@@ -47,5 +47,7 @@ def pool(
         if len(rows) or not level:  # of no regions at all, too, an empty tensor with a graph
             order.append(rows)
             parts.append(roi_align(maps, regions[rows], size, 1 / stride, ADAPTIVE, aligned=True))
+    if len(parts) == 1:
+        return parts[0]
     found = torch.cat(parts)
     return torch.empty_like(found).index_copy(0, torch.cat(order), found)

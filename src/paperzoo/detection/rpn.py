@@ -69,7 +69,7 @@ class RPN(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Levels (B, C, h, w) -> logits (B, A, h, w) and deltas (B, 4 A, h, w) of each."""
-        hidden = [self.shared(x).relu() for x in features]
+        hidden = [self.shared(x).relu_() for x in features]
         return [self.objectness(x) for x in hidden], [self.deltas(x) for x in hidden]
 
     def anchors(self, scores: Sequence[Tensor]) -> list[Tensor]:

@@ -51,6 +51,10 @@ class Annotated(Split):
         """See ``Split``."""
         return str(self.entries[row].path)
 
+    def size(self, row: int) -> tuple[int, int]:
+        """As the annotations say."""
+        return self.entries[row].height, self.entries[row].width
+
     def read(self, row: int) -> Sample:
         """See ``Split``."""
         entry = self.entries[row]

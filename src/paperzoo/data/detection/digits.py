@@ -45,6 +45,10 @@ class Drawn(Split):
     def __len__(self) -> int:
         return len(self.images)
 
+    def size(self, row: int) -> tuple[int, int]:
+        """All are of one size."""
+        return self.images.shape[2], self.images.shape[3]
+
     def read(self, row: int) -> Sample:
         """See ``Split``."""
         labels = self.labels[row]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from paperzoo.config import build
+from paperzoo.data.detection.grouping import grouped_sequence, wider
 from paperzoo.data.detection.samples import Sample, Source, Split
 from paperzoo.data.detection.schema import DetectionOptions
 from paperzoo.data.detection.transforms import flip, padded, resize, scaled_size
@@ -184,6 +185,11 @@ class DetectionData(RunData):
 
     def _loader(self, name: str, batch_size: int, *, train: bool) -> "DetectionLoader":
         split, rows = self.parts[name]
+        visits = sequence_of(self, len(rows), None) if train else {}
+        if train and self.config.group_by_aspect:
+            visits["sequence"], visits["length"] = grouped_sequence(
+                **visits, groups=wider(split, rows.tolist()), size=self.config.batch_size * self.world_size
+            )
         order = Order(
             len(rows),
             batch_size,
@@ -191,7 +197,7 @@ class DetectionData(RunData):
             rank=self.rank,
             ranks=self.world_size,
             drop_last=train and self.config.drop_last,
-            **(sequence_of(self, len(rows), None) if train else {}),
+            **visits,
         )
         dataset = Samples(split, rows, self.config, self.seed if train else None)
         return DetectionLoader(dataset, order, self.config.workers, self.config.divisor)

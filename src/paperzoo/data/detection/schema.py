@@ -25,6 +25,7 @@ class DetectionOptions(Data):
     mean: Annotated[list[float], Field(min_length=3, max_length=3)]  # of pixels in [0, 1]
     std: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=3, max_length=3)]
     divisor: Positive = 32  # batches are padded to multiples of this
+    group_by_aspect: bool = False  # training batches, over all ranks, are of images wider than high, or of others
     drop_last: bool = True
     workers: Count = 0
     on_error: Literal["raise", "skip"] = "raise"  # malformed annotations and corrupt images: stop, or count and go on
@@ -42,6 +43,11 @@ class DetectionOptions(Data):
             )
         if config.mix.target:
             raise UserError(f"mix={config.mix.name} with data={self.name}: objects cannot be mixed; use mix=none")
+        if self.group_by_aspect and not self.drop_last:
+            raise UserError(
+                "data.group_by_aspect=true: with data.drop_last=false the last batch would hold both orientations; set "
+                "one of the two to its other value"
+            )
         if self.longer and self.shorter and self.longer < max(self.shorter):
             raise UserError(f"data.longer={self.longer}: is less than data.shorter={self.shorter}")
 

@@ -22,7 +22,7 @@ class FlowMaskHead(MaskHead):
 
     def trunk(self, x: Tensor, before: Tensor | None = None) -> Tensor:
         """(P, C, 14, 14) and what the head before gave at this point, or None -> (P, channels, 14, 14)."""
-        return super().trunk(x if before is None else x + self.flow(before).relu())
+        return super().trunk(x if before is None else x + self.flow(before).relu_())
 
 
 def masks_through(heads: nn.ModuleList, pooled: Tensor, flow: bool) -> list[Tensor]:

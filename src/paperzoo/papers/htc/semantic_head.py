@@ -39,12 +39,12 @@ class SemanticHead(nn.Module):
         for lateral, level in zip(self.laterals, features, strict=True):
             if level.shape[-2:] != size:
                 level = interpolate(level, size=size, mode="bilinear", align_corners=True)  # noqa: PLW2901
-            own = lateral(level).relu()
+            own = lateral(level).relu_()
             fused = own if fused is None else fused + own
         assert fused is not None
         for conv in self.convs:
-            fused = conv(fused).relu()
-        return self.logits(fused), self.embedding(fused).relu()
+            fused = conv(fused).relu_()
+        return self.logits(fused), self.embedding(fused).relu_()
 
 
 def semantic_loss(logits: Tensor, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:

@@ -27,12 +27,12 @@ class MaskHead(nn.Module):
     def trunk(self, x: Tensor) -> Tensor:
         """(P, C, 14, 14) -> (P, channels, 14, 14)."""
         for conv in self.convs:
-            x = conv(x).relu()
+            x = conv(x).relu_()  # in place: no map is kept twice
         return x
 
     def head(self, x: Tensor) -> Tensor:
         """(P, channels, 14, 14) -> (P, K, 28, 28)."""
-        return self.logits(self.upsample(x).relu())
+        return self.logits(self.upsample(x).relu_())
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(P, C, 14, 14) -> (P, K, 28, 28)."""
