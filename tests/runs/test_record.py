@@ -3,12 +3,14 @@
 import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import torch
 
 from paperzoo.config import compose
+from paperzoo.config.schema import Config
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, compare, folders, record
@@ -26,8 +28,13 @@ def finished(tmp_path_factory) -> tuple[Path, record.Record]:
     return runs, train(compose("train", [*WORDS, "pictures=true", f"paths.runs_dir={runs}"]))
 
 
+@lru_cache
+def composed(*extra: str) -> Config:
+    return compose("train", [*WORDS, *extra])
+
+
 def key(*extra: str, ranks: int = 1, data: str = "d", code: str = "c") -> str:
-    return identity(compose("train", [*WORDS, *extra]), ranks=ranks, data_fingerprint=data, code=code)
+    return identity(composed(*extra), ranks=ranks, data_fingerprint=data, code=code)
 
 
 @pytest.mark.parametrize(
