@@ -1,5 +1,6 @@
 """Members that diverge, in each kind of ensemble, and what else the literature has a rule for: a line says so."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -197,3 +198,31 @@ def test_a_perfect_stage_and_one_no_better_than_chance_are_named(active, wrong, 
     found = boosting.judge(None, SimpleNamespace(network=network, num_classes=3), SimpleNamespace(rank=0))
     assert line in said(capsys)
     assert found["error"] == sum(wrong) / 4
+
+
+def test_the_first_member_that_did_not_diverge_is_what_there_is():
+    """Though it is no better than chance; those after one that diverged see the weights that it saw."""
+    stages = boosting.SammeStages().stages(configured("boosting", "model.members=4", "trainer.precision=64-true"))
+    wrong = torch.tensor([True, False, False, False])
+    next(stages)
+    diverged = {"wrong": ~wrong, "error": 0.9, "classes": 3, "diverged": True}
+    assert stages.send(diverged).weights is None
+    second = stages.send({"wrong": wrong, "error": 0.25, "classes": 3}).weights
+    assert torch.equal(stages.send(diverged).weights, second)
+    vote = stages.send({"wrong": ~wrong, "error": 0.7, "classes": 3})
+    assert vote.votes == pytest.approx([0, math.log(6), 0, 0])
+    assert vote.tries == 1
+    stages = boosting.SammeStages().stages(configured("boosting", "model.members=2"))
+    next(stages)
+    stages.send(diverged)
+    assert stages.send({"wrong": ~wrong, "error": 0.75, "classes": 3}).votes == [0, 1]
+    stages = boosting.SammeStages().stages(configured("boosting", "model.members=1"))
+    next(stages)
+    with pytest.raises(RunError, match="every member diverged"):
+        stages.send(diverged)
+
+
+def test_finished_runs_are_not_boosted():
+    config = configured("bagging", "procedure=samme", "model.members=[run:0]")
+    with pytest.raises(UserError, match=r"procedure=samme: model\.members names finished runs"):
+        next(boosting.SammeStages().stages(config))

@@ -58,7 +58,8 @@ class SammeStages(Procedure):
                 votes.append(0.0)
                 errors.append(error)
                 continue  # the next member is trained on the same weights
-            vote, last = decide(error, found["classes"], number, self.learning_rate)
+            earlier = sum(vote > 0 for vote in votes)
+            vote, last = decide(error, found["classes"], earlier, self.learning_rate)
             votes.append(vote)
             errors.append(error)
             if last:
@@ -142,18 +143,20 @@ def _members(config: Any) -> int:
     members = (config.model.model_extra or {}).get("members")
     if members is None:
         raise UserError(f"procedure={config.procedure.name}: model={config.model.name} has no members to train")
-    return int(members)
+    if not isinstance(members, int):
+        raise UserError(f"procedure={config.procedure.name}: model.members names finished runs, which are not trained")
+    return members
 
 
 # the parts of a stage
 
 
-def decide(error: float, classes: int, number: int, learning_rate: float) -> tuple[float, bool]:
-    """A member's weight in the vote, and whether boosting ends with it."""
+def decide(error: float, classes: int, earlier: int, learning_rate: float) -> tuple[float, bool]:
+    """A member's weight in the vote, and whether boosting ends with it; ``earlier`` members have a vote."""
     if error <= 0:
         return 1.0, True
     if error >= 1 - 1 / classes:
-        return (0.0 if number else 1.0), True
+        return (0.0 if earlier else 1.0), True
     return member_weight(error, classes, learning_rate), False
 
 
@@ -205,7 +208,8 @@ def judge(weights: np.ndarray | None, module: Any, data: Any) -> dict[str, Any]:
     if error <= 0:
         _say(data, f"member {number} makes no error on the training samples: weight 1, and boosting ends")
     elif error >= 1 - 1 / classes:
-        what = "it has no vote" if number else "it is kept, as there is no other"
+        earlier = any(n in module.network.voters for n in range(number))
+        what = "it has no vote" if earlier else "it is kept, as there is no other"
         _say(data, f"member {number}: error {error:.4g} is no better than chance; {what}, and boosting ends")
     return {"wrong": wrong, "error": error, "classes": classes}
 

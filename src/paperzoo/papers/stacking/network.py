@@ -91,7 +91,7 @@ class Stacked(Ensemble):
         """What learners see (B, D) of images (B, C, H, W)."""
         if self.features == "raw":
             return images.flatten(1)
-        network: Any = self.members[0]
+        network: Any = self.members[min(self.voters)]  # the first that was not left out
         return network.forward_head(network.forward_features(images), pre_logits=True).flatten(1)
 
     def make_room(self, state: Mapping[str, Tensor]) -> None:

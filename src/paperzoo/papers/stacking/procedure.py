@@ -78,8 +78,8 @@ class StackingStages(Procedure):
         network.weigh([float(number not in left_out) for number in range(len(network.members))])
 
 
-def deal(folds: int, seed: int, module: Any, data: Any) -> dict[str, Tensor]:
-    """The fold and the label (N,) of each training sample."""
+def deal(folds: int, seed: int, module: Any, data: Any) -> dict[str, Any]:
+    """The fold and the label (N,) of each training sample, and the number of classes."""
     labels, _ = on_split(module, data, "train", lambda batch: batch.targets)
     if len(labels) < folds:
         raise UserError(f"procedure.folds={folds}: must be at most the {len(labels)} training samples")
@@ -122,9 +122,8 @@ def predict(held_out: Tensor, seed: int, module: Any, data: Any) -> dict[str, An
 
     def probabilities(batch: Batch) -> Tensor:
         own = side_by_side(module.member_logits(batch.inputs))
-        return own.new_zeros(len(own), len(network.members) * module.num_classes).index_copy(
-            1, columns.to(own.device), own
-        )
+        whole = own.new_zeros(len(own), len(network.members) * module.num_classes)
+        return whole.index_copy(1, columns.to(own.device), own)
 
     found, _ = on_split(module, data, "train", probabilities)
     return {"probabilities": found[held_out].clone(), "left_out": left_out}
