@@ -165,6 +165,7 @@ def test_a_kill_when_the_learners_are_fitted_goes_on_exactly(alone, tmp_path, mo
     assert equal_state(last_checkpoint(entry, runs)["state_dict"], last_checkpoint(got, tmp_path)["state_dict"])
 
 
+@pytest.mark.full
 def test_learners_may_see_the_networks_last_layer():
     config = configured("stacking", *WORDS, "model.features=penultimate")
     data = make_data(config)
