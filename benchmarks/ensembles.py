@@ -1,31 +1,54 @@
 """Time to train K members of an ensemble together, against one after the other, on the CPU.
 
-    python benchmarks/ensembles.py [rounds=5] [threads=2] [members=8] [samples=512]
+    python benchmarks/ensembles.py [rounds=5] [threads=2] [members=8] [samples=512] [sizes=3] [torchensemble=<folder>]
 
 Ways in turn, several rounds, the order turned about in every other: each trains the same members on the same batches
-for an epoch of MNIST-5k, with SGD. Prints seconds (median over the rounds) and how many times faster than one after the
-other, with the spread over the rounds.
+for an epoch of MNIST-5k, with SGD. Prints seconds (median over the rounds), those of the processor, and how many times
+faster than one after the other, with the spread over the rounds.
 
 - one after the other: K modules with one member each; each goes through the data by itself
 - loop: ``model=bagging``, one pass over the data, the members one by one in each step
-- vmap: the same with stacked weights, ``torch.func.functional_call`` under ``torch.vmap``: convolutions of all members
-  are grouped convolutions
+- bagging: ``model=bagging`` as it is: members in Python threads of one torch thread each, where there are several
+- vmap: stacked weights, ``torch.func.functional_call`` under ``torch.vmap``: all convolutions are grouped
+- vmap, channels last: likewise
+- vmap, products: convolutions as one matrix product for each member, batched (im2col)
+- torchensemble: its BaggingClassifier with the same network, images, optimiser, batch size and one epoch, where a
+  folder has it (``pip install --target <folder> --no-deps torchensemble``; never into this environment)
 
-Goal: the way that ``model=bagging`` takes (loop) is never slower than one after the other, and 1.5 times as fast for
-members too small to fill the machine. The second is not reached: with one thread, on a shared machine of two cores, the
-loop took as long as one after the other at all sizes; vmap was 1.2 times as fast at width 2, and 0.4 and 0.2 times at
-widths 4 and 16, since grouped convolutions are slow on a CPU. Hence the loop.
+Goals: bagging is never slower than one after the other, 1.5 times as fast for members too small to fill the machine, and
+1.2 times as fast as torchensemble. Times as fast as one after the other, 8 members, on two cores that others used, too
+(load 4 to 7), in three sessions, so that they are to be measured again on a quiet machine; width 16 is not measured:
+
+====================  ====================  ====================  =====================  ====================
+way                   width 2, one thread   width 4, one thread   width 2, two threads   width 4, two threads
+====================  ====================  ====================  =====================  ====================
+loop                  1.13 (1.06 to 1.23)   1.11 (1.01 to 1.18)   7.8 (1.0 to 15)        1.40 (1.04 to 1.77)
+bagging               (the loop)            (the loop)            15 (7.8 to 22)         2.00 (1.79 to 2.20)
+vmap                  1.22 (0.85 to 1.50)   0.65 (0.64 to 0.75)   3.9 (3.8 to 36)        0.48 (0.41 to 0.56)
+vmap, channels last   1.35 (0.85 to 1.37)   0.50 (0.48 to 0.60)   4.0 (3.6 to 36)        0.91 (0.86 to 0.96)
+vmap, products        1.22 (0.91 to 1.45)   0.51 (0.45 to 0.55)   2.7 (2.7 to 3.1)       0.94 (0.94 to 0.95)
+torchensemble         0.59 (0.29 to 0.82)   0.97 (0.93 to 1.15)   1.5 (1.0 to 1.5)       0.98 (0.83 to 1.13)
+====================  ====================  ====================  =====================  ====================
+
+Torch's own two threads wait for each other at every layer; beside other processes that costs most where layers are small
+(width 2). Members in threads do not wait. vmap is faster at width 2 alone, and its weights must be kept stacked for it:
+stacked at each step, as members of their own optimiser would need, it was 1.2 times as fast (0.8 to 1.2), and at widths 3
+and 4 slower. Hence the threads.
 """
 
+import contextlib
+import copy
+import io
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
+from torch.nn import functional as F
 
 from paperzoo.config import compose
 from paperzoo.data.interface import RunData, make_data
@@ -43,6 +66,7 @@ MEMBERS = {  # name: overrides
 def configured(members: int, samples: int, *words: str) -> Any:
     """The run's configuration."""
     fixed = ["model=bagging", f"model.members={members}", f"data.limit_train={samples}", "data.batch_size=64"]
+    fixed += ["data.augment.crop_padding=0"]  # torchensemble changes no image
     return compose("train", [*fixed, "loss=cross_entropy", "trainer=cpu", "logger=none", *words])
 
 
@@ -57,13 +81,18 @@ def epoch(module: Any, data: RunData, optimizer: torch.optim.Optimizer, loss_of:
         optimizer.step()
 
 
+# stacked weights
+
+
 class Stacked(nn.Module):
     """The members' weights in one tensor for each name."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, *, channels_last: bool = False, products: bool = False) -> None:
         super().__init__()
         self.module = [module]  # not a part of this one
-        members = list(module.network.members)
+        self.products = products
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
+        members = list(module.network.to(memory_format=self.format).members)
         weights, self.statistics = stack_module_state(members)
         self.names = list(weights)
         self.weights = nn.ParameterList(nn.Parameter(value.detach()) for value in weights.values())
@@ -72,19 +101,72 @@ class Stacked(nn.Module):
     def loss(self, batch: Any) -> Tensor:
         """The sum of the members' losses."""
         weights = dict(zip(self.names, self.weights, strict=True))
+        images = batch.inputs.contiguous(memory_format=self.format)
 
         def logits(own: Any, statistics: Any) -> Tensor:
-            return functional_call(self.base[0], (own, statistics), (batch.inputs,))
+            return functional_call(self.base[0], (own, statistics), (images,))
 
-        found = torch.vmap(logits, randomness="different")(weights, self.statistics)  # (M, B, K)
-        module = self.module[0]
-        losses = [
-            module.mean_loss(own, batch.targets, module.weights_of(number, batch)) for number, own in enumerate(found)
-        ]
-        return torch.stack(losses).sum()
+        with convolutions_as_products() if self.products else contextlib.nullcontext():
+            found = torch.vmap(logits, randomness="different")(weights, self.statistics)  # (M, B, K)
+        return loss_of(self.module[0], found, batch)
 
 
-def ways(members: int, samples: int, words: list[str]) -> dict[str, Callable[[], None]]:
+def loss_of(module: Any, logits: Sequence[Tensor], batch: Any) -> Tensor:
+    """The sum of the members' losses from their logits."""
+    each = [module.mean_loss(own, batch.targets, module.weights_of(n, batch)) for n, own in enumerate(logits)]
+    return torch.stack(each).sum()
+
+
+@contextlib.contextmanager
+def convolutions_as_products() -> Iterator[None]:
+    """Convolutions without groups and dilation are matrix products meanwhile."""
+    before = nn.Conv2d._conv_forward
+    nn.Conv2d._conv_forward = _product  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Conv2d._conv_forward = before  # type: ignore[method-assign]
+
+
+def _product(layer: Any, images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Weights (O, k k C) by patches (k k C, B H' W'): (B, O, H', W')."""
+    (height, width), (down, right), (top, left) = layer.kernel_size, layer.stride, layer.padding
+    planes = F.pad(images.transpose(0, 1), (left, left, top, top))
+    rows, columns = (planes.shape[2] - height) // down + 1, (planes.shape[3] - width) // right + 1
+    shifted = [
+        planes[:, :, i : i + down * (rows - 1) + 1 : down, j : j + right * (columns - 1) + 1 : right]
+        for i in range(height)
+        for j in range(width)
+    ]
+    patches = torch.cat(shifted)  # (k k C, B, H', W')
+    found = (weight.permute(0, 2, 3, 1).flatten(1) @ patches.flatten(1)).unflatten(1, patches.shape[1:]).transpose(0, 1)
+    return found if bias is None else found + bias[:, None, None]
+
+
+# another library
+
+
+def theirs(folder: str, network: nn.Module, members: int, data: Any, config: Any) -> Callable[[], None]:
+    """An epoch of torchensemble's BaggingClassifier, which makes its members, optimisers and loaders anew."""
+    sys.path.insert(0, folder)
+    from torchensemble import BaggingClassifier
+
+    images, labels = data.tensors("train")
+    samples = torch.utils.data.TensorDataset(data._normalise(images), labels)
+    loader = torch.utils.data.DataLoader(samples, batch_size=config.data.batch_size)
+    options = {name: getattr(config.optimizer, name) for name in ("lr", "momentum", "weight_decay")}
+    network = copy.deepcopy(network)
+
+    def run() -> None:
+        model = BaggingClassifier(estimator=network, n_estimators=members, cuda=False)
+        model.set_optimizer("SGD", **options)
+        with contextlib.redirect_stdout(io.StringIO()):
+            model.fit(loader, epochs=1, log_interval=10**9, save_model=False)
+
+    return run
+
+
+def ways(members: int, samples: int, words: list[str], torchensemble: str) -> dict[str, Callable[[], None]]:
     """By name; the first is what the others are compared with."""
     config = configured(members, samples, *words)
     data = make_data(config)
@@ -95,43 +177,51 @@ def ways(members: int, samples: int, words: list[str]) -> dict[str, Callable[[],
     def losses(module: Any) -> Callable[[Any], Tensor]:
         return lambda batch: sum(module.losses(batch).values())
 
+    def way(module: Any, parameters: nn.Module, loss: Callable[[Any], Tensor]) -> Callable[[], None]:
+        optimizer = optimizers.make(parameters, config.optimizer)
+        return lambda: epoch(module, data, optimizer, loss)
+
     alone = [made("model.members=1", f"model.first={number}") for number in range(members)]
-    steps = [optimizers.make(module.network, config.optimizer) for module in alone]
-    together = made()
-    step = optimizers.make(together.network, config.optimizer)
-    other = made()
-    stacked = Stacked(other)
-    stacked_step = optimizers.make(stacked, config.optimizer)
-
-    def one_after_the_other() -> None:
-        for module, own in zip(alone, steps, strict=True):
-            epoch(module, data, own, losses(module))
-
-    return {
-        "one after the other": one_after_the_other,
-        "loop": lambda: epoch(together, data, step, losses(together)),
-        "vmap": lambda: epoch(other, data, stacked_step, stacked.loss),
+    each = [way(module, module.network, losses(module)) for module in alone]
+    loop, bagging = made(), made()
+    loop._threaded = members, False
+    found = {
+        "one after the other": lambda: [run() for run in each],
+        "loop": way(loop, loop.network, losses(loop)),
+        "bagging": way(bagging, bagging.network, losses(bagging)),
     }
+    stacking = {"": {}, ", channels last": {"channels_last": True}, ", products": {"products": True}}
+    for name, options in stacking.items() if words else ():  # of the largest, products would take 5 GB
+        module = made()
+        stacked = Stacked(module, **options)
+        found[f"vmap{name}"] = way(module, stacked, stacked.loss)
+    if torchensemble:
+        found["torchensemble"] = theirs(torchensemble, alone[0].network.members[0], members, data, config)
+    return found
 
 
-def main(rounds: int = 5, threads: int = 2, members: int = 8, samples: int = 512) -> None:
+def main(
+    rounds: int = 5, threads: int = 2, members: int = 8, samples: int = 512, sizes: int = 3, torchensemble: str = ""
+) -> None:
     set_threads(threads)
-    for name, words in MEMBERS.items():
-        compared = ways(members, samples, words)
-        times: dict[str, list[float]] = {way: [] for way in compared}
+    for name, words in list(MEMBERS.items())[:sizes]:
+        compared = ways(members, samples, words, torchensemble)
+        times: dict[str, list[tuple[float, float]]] = {way: [] for way in compared}
         for number in range(rounds + 1):  # the first is not counted
             for way, run in list(compared.items())[:: (-1) ** number]:
-                begun = time.perf_counter()
+                begun = time.perf_counter(), time.process_time()
                 run()
                 if number:
-                    times[way].append(time.perf_counter() - begun)
+                    times[way].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
         print(f"{members} x {name}, {samples} samples, {threads} threads")
         base = times["one after the other"]
-        for way, seconds in times.items():
-            ratios = [other / own for other, own in zip(base, seconds, strict=True)]
+        for way, taken in times.items():
+            ratios = [other[0] / own[0] for other, own in zip(base, taken, strict=True)]
             spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-            print(f"  {way:20s} {statistics.median(seconds):7.2f} s   {spread} times as fast")
+            wall, processor = (statistics.median(column) for column in zip(*taken, strict=True))
+            print(f"  {way:20s} {wall:7.2f} s, {processor:7.2f} s of processor   {spread} times as fast", flush=True)
 
 
 if __name__ == "__main__":
-    main(**{name: int(value) for name, _, value in (word.partition("=") for word in sys.argv[1:])})
+    given = dict(word.split("=", 1) for word in sys.argv[1:])
+    main(**{name: value if name == "torchensemble" else int(value) for name, value in given.items()})

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from paperzoo.data.interface import Batch
 from paperzoo.display import Display
-from paperzoo.distributed import from_rank_zero
+from paperzoo.distributed import from_rank_zero, ranks
 from paperzoo.errors import UserError
+from paperzoo.norms.single import explained
 from paperzoo.papers.bagging.bootstrap import bootstrap_counts, missing_classes, out_of_bag
 from paperzoo.papers.bagging.finished import OWN, ensemble_of_runs
+from paperzoo.papers.bagging.threads import in_threads, may_be_threaded
 from paperzoo.tasks.diverging import DivergingClassification
 from paperzoo.tasks.diversity import Members
 from paperzoo.tasks.ensembles import counted_samples, on_split
@@ -33,6 +35,7 @@ class Bagging(DivergingClassification):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.register_buffer("counts", None if self._of_runs() else self._drawn())
+        self._threaded: tuple[int, bool] | None = None  # whether so many members are trained in threads
         self._ddp_params_and_buffers_to_ignore.append("counts")  # equal on all ranks: nothing to send at each step
 
     def _of_runs(self) -> bool:
@@ -61,6 +64,20 @@ class Bagging(DivergingClassification):
             own = [Members()] if self._of_runs() else [OutOfBag(), Members(repetitions=True)]
             self._callbacks = [*super().configure_callbacks(), *own]
         return self._callbacks
+
+    def _each(self, images: Tensor) -> list[Tensor]:
+        """In training, in threads where that may be."""
+        members = [self.network.members[number] for number in self.network.asked()]
+        compiled = getattr(self.network, "_compiled_call_impl", None) is not None
+        if not self.training or compiled or ranks() > 1:
+            return super()._each(images)
+        given = images.contiguous(memory_format=self.memory_format)
+        with explained(len(images), images.shape[2:]):
+            if self._threaded is None or self._threaded[0] != len(members):
+                self._threaded = len(members), may_be_threaded(members, given[:2])
+            if self._threaded[1]:
+                return in_threads(members, given, torch.get_num_threads())
+        return super()._each(images)
 
     def weights_of(self, number: int, batch: Batch) -> Tensor | None:
         """How often each sample of the batch is in the member's bootstrap sample, times the weight that it has.
