@@ -15,9 +15,10 @@ faster than one after the other, with the spread over the rounds.
 - torchensemble: its BaggingClassifier with the same network, images, optimiser, batch size and one epoch, where a
   folder has it (``pip install --target <folder> --no-deps torchensemble``; never into this environment)
 
-Goals: bagging is never slower than one after the other, 1.5 times as fast for members too small to fill the machine, and
-1.2 times as fast as torchensemble. Times as fast as one after the other, 8 members, on two cores that others used, too
-(load 4 to 7), in three sessions, so that they are to be measured again on a quiet machine; width 16 is not measured:
+Goals: bagging is never slower than one after the other, 1.5 times as fast for members too small to fill the machine,
+and 1.2 times as fast as torchensemble. Times as fast as one after the other, 8 members, on two cores that others used,
+too (load 4 to 7), so that they are to be measured again on a quiet machine; width 16 is not measured. The last column
+is from before the threads of bagging kept to one torch thread each:
 
 ====================  ====================  ====================  =====================  ====================
 way                   width 2, one thread   width 4, one thread   width 2, two threads   width 4, two threads
@@ -30,10 +31,10 @@ vmap, products        1.22 (0.91 to 1.45)   0.51 (0.45 to 0.55)   2.7 (2.7 to 3.
 torchensemble         0.59 (0.29 to 0.82)   0.97 (0.93 to 1.15)   1.5 (1.0 to 1.5)       0.98 (0.83 to 1.13)
 ====================  ====================  ====================  =====================  ====================
 
-Torch's own two threads wait for each other at every layer; beside other processes that costs most where layers are small
-(width 2). Members in threads do not wait. vmap is faster at width 2 alone, and its weights must be kept stacked for it:
-stacked at each step, as members of their own optimiser would need, it was 1.2 times as fast (0.8 to 1.2), and at widths 3
-and 4 slower. Hence the threads.
+Torch's own two threads wait for each other at every layer; beside other processes that costs most where layers are
+small (width 2). Members in threads do not wait. vmap is faster at width 2 alone (in another session 3.1 to 4.3 times
+with two threads), and its weights must be kept stacked for it: stacked at each step, as an optimiser of each member's
+own weights needs, products were 1.2 times as fast with one thread (0.8 to 1.2), and at widths 3 and 4 no faster.
 """
 
 import contextlib
