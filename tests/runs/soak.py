@@ -1,9 +1,13 @@
 """The kill test: SIGKILL a run at random steps, several times in a row, resume, and compare with a run left alone.
 
-    python tests/runs/soak.py [trials=200] [ranks=1] [seed=0] [norm=paper] [stages=0] [key=value ...]
+    python tests/runs/soak.py [trials=200] [ranks=1] [seed=0] [norm=paper] [stages=0] [steps=36] [key=value ...]
 
 With ``stages=1`` a run trains, searches, prunes and fine-tunes (tests/helpers/pruning.py), and is killed at any moment,
-within its stages and between them. Other words are overrides of the runs: ``average=moving average.decay=0.5``.
+within its stages and between them. Other words are overrides of the runs: ``average=moving average.decay=0.5``. With
+``model=...`` among them the runs are that model's, with what the words say, and of ``steps`` optimiser steps:
+
+    python tests/runs/soak.py trials=30 steps=18 model=mask_rcnn data.images=48 data.batch_size=4 data.image_size=64 \
+        "data.digit_size=[18,40]" data.flip=0.5 model.channels=8 model.hidden=16 model.regions=8 model.proposals=20
 
 A server process imports everything and forks each run, so that a trial takes seconds. The runs have shuffling,
 random crops, mixup, dropout, gradient accumulation and a learning-rate schedule. After the last resume the weights,
@@ -29,11 +33,13 @@ from paperzoo.config import compose
 from paperzoo.runs import checkpoints, compare, record
 from paperzoo.training import train
 
-OVERRIDES = [
-    "model=resnet", "model.depth=11", "model.width=4", "model._target_=soak.Dropping", "mix=mixup", "logger=none",
-    "trainer=cpu", "trainer.max_epochs=3", "trainer.accumulate_grad_batches=2", "trainer.threads=1",
-    "trainer.log_every_n_steps=7", "optimizer.lr=0.02", "data.limit_train=355", "data.batch_size=16",
-    "data.image_size=12", "data.validation=100", "data.test=100", "checkpoint.every_seconds=null",
+ALWAYS = [
+    "logger=none", "trainer=cpu", "trainer.max_epochs=3", "trainer.accumulate_grad_batches=2", "trainer.threads=1",
+    "trainer.log_every_n_steps=7", "checkpoint.every_seconds=null",
+]  # fmt: skip
+OWN = [
+    "model=resnet", "model.depth=11", "model.width=4", "model._target_=soak.Dropping", "mix=mixup", "optimizer.lr=0.02",
+    "data.limit_train=355", "data.batch_size=16", "data.image_size=12", "data.validation=100", "data.test=100",
     "data.augment.flip=0.5", "data.drop_last=false",
 ]  # fmt: skip
 STEPS = 36  # 23 batches an epoch, the last of 3 images (2 and 1 on two ranks), two a step, three epochs
@@ -56,10 +62,15 @@ def _module() -> Any:
 Dropping = _module()
 
 
+def _other_model(words: Sequence[str]) -> bool:
+    return any(word.startswith("model=") for word in words)
+
+
 def overrides(runs: Path, ranks: int, norm: str, every_steps: int, stages: int, more: Sequence[str]) -> list[str]:
     """The command line of a run on ``ranks`` ranks."""
     words = [
-        *OVERRIDES,
+        *([] if _other_model(more) else OWN),
+        *ALWAYS,
         f"norm={norm}",
         f"paths.runs_dir={runs}",
         f"checkpoint.every_steps={every_steps}",
@@ -71,7 +82,6 @@ def overrides(runs: Path, ranks: int, norm: str, every_steps: int, stages: int, 
         words += [
             "trainer=ddp_cpu",
             f"trainer.devices={ranks}",
-            f"data.batch_size={16 // ranks}",
             "trainer.max_epochs=3",
         ]
         words += [
@@ -81,6 +91,8 @@ def overrides(runs: Path, ranks: int, norm: str, every_steps: int, stages: int, 
             "trainer.log_every_n_steps=7",
         ]
         words.remove("trainer=cpu")
+        if not _other_model(more):
+            words.append(f"data.batch_size={16 // ranks}")
     return [*words, *more]
 
 
@@ -144,7 +156,7 @@ def _child(words: list[str], log: Path, rank: int, ranks: int, port: int, kill: 
 
 def outcome(runs: Path) -> tuple[record.Record, dict[str, bytes]]:
     """The one finished record below ``runs``, and what must be equal byte for byte."""
-    folders = list(runs.glob("resnet/*/*/run.json"))
+    folders = list(runs.glob("*/*/*/run.json"))
     assert len(folders) == 1, f"{len(folders)} run folders where one was expected: {folders}"
     folder = folders[0].parent
     entry = record.read(folder)
@@ -168,7 +180,9 @@ def comparable(entry: record.Record) -> bytes:
     return plain.model_dump_json().encode()
 
 
-def soak(trials: int, ranks: int, seed: int, norm: str, stages: int, more: Sequence[str] = ()) -> int:
+def soak(
+    trials: int, ranks: int, seed: int, norm: str, stages: int, steps: int = STEPS, more: Sequence[str] = ()
+) -> int:
     """Run the trials, print the counts, return how many were not equal."""
     chance = random.Random(seed)
     kills = equal = lost = 0
@@ -190,7 +204,7 @@ def soak(trials: int, ranks: int, seed: int, norm: str, stages: int, more: Seque
             for _ in range(chance.randint(1, 4)):
                 port += 1
                 delay = chance.choice([0, chance.uniform(0, 0.2)])
-                kill = (chance.randrange(ranks), chance.randint(1, STEPS), delay)
+                kill = (chance.randrange(ranks), chance.randint(1, steps), delay)
                 if stages:
                     kill = (chance.randrange(ranks), 0, chance.uniform(0.1, 1) * alone)
                 finished = run(words, log, ranks=ranks, port=port, kill=kill)
@@ -221,7 +235,7 @@ def soak(trials: int, ranks: int, seed: int, norm: str, stages: int, more: Seque
 if __name__ == "__main__":
     sys.modules["soak"] = sys.modules["__main__"]
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))  # pruning.py, forked.py
-    options: dict[str, Any] = {"trials": 200, "ranks": 1, "seed": 0, "norm": "paper", "stages": 0}
+    options: dict[str, Any] = {"trials": 200, "ranks": 1, "seed": 0, "norm": "paper", "stages": 0, "steps": STEPS}
     given = dict(word.split("=", 1) for word in sys.argv[1:])
     more = [f"{key}={value}" for key, value in given.items() if key not in options]
     options |= {key: value if key == "norm" else int(value) for key, value in given.items() if key in options}

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import l1_loss
 
+from paperzoo.detection.losses import of_all_ranks
 from paperzoo.detection.matching import IGNORED
 from paperzoo.papers.focal_loss import sigmoid_focal_loss
 from paperzoo.papers.ssd import hard_negatives
@@ -75,7 +76,7 @@ def over_positives(losses: Tensor, matches: Tensor, normalizer: str = IMAGE) -> 
     """The sum of anchors' losses (B, A) over the number of objects' anchors, at least 1.
 
     With ``image`` image by image, and the mean over images (Sec. 4.1, torchvision); with ``batch`` over all of the
-    batch (Detectron), which weighs the objects of crowded images as much as others.
+    batch on all ranks (Detectron), which weighs the objects of crowded images as much as others.
 
     Raises:
         ValueError: there is no such normalizer.
@@ -84,5 +85,5 @@ def over_positives(losses: Tensor, matches: Tensor, normalizer: str = IMAGE) -> 
         raise ValueError(f"normalizer={normalizer}: must be one of {', '.join(NORMALIZERS)}")
     counts = (matches >= 0).sum(dim=1)  # (B,)
     if normalizer == BATCH:
-        return losses.sum() / counts.sum().clamp(min=1)
+        return of_all_ranks(losses.sum() / counts.sum().clamp(min=1), counts.sum())
     return (losses.sum(dim=1) / counts.clamp(min=1)).mean()
