@@ -6,7 +6,8 @@
 The checkout is of the commit that the records are from, or were anchored at last. Two processors round otherwise, so
 that records from another machine cannot be repeated bit for bit here. Two versions of the code can be compared on one
 machine: for each variant both train its first seed for two epochs of a part of its data (a warm-up ends after one), and
-every metric must be equal bit for bit. The records then get the identity and the code version that this code gives
+every metric must be equal bit for bit; or, where a kernel was rewritten and rounds otherwise since, to 1e-9 in float64,
+which the anchor says. The records then get the identity and the code version that this code gives
 them, so that a sweep takes them for finished; ``provenance.anchored`` keeps what they had. ``golden.yaml`` is written
 again. Stopped, it goes on with the variants that it has not compared. Option: data_dir=data (or the variable DATA_DIR).
 """
@@ -23,6 +24,7 @@ from paperzoo import cards
 from paperzoo.config.schema import Paths
 from paperzoo.errors import UserError
 from paperzoo.reports import golden_row, measured, record_sources, write
+from paperzoo.reports.facts import counted
 from paperzoo.reports.model import Report
 from paperzoo.reports.page import write_index
 from paperzoo.reproduction import as_recorded
@@ -35,6 +37,7 @@ from paperzoo.runs.record import Anchor, Record, write_atomically
 BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the two commits
 MOST = 320  # training images of a comparison
 SHORT = ("trainer.max_epochs=2", "data.validation=200", "logger=none", "repeat=true")
+ROUNDING = 1e-9  # relative; in float64, over the steps of a short run
 LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
 
 
@@ -57,20 +60,16 @@ def anchor(folder: Path, report: Report, checkout: Path, data_dir: str) -> None:
     """
     first = [min(variant.runs, key=lambda entry: entry.seed) for variant in report.variants if variant.runs]
     kept = BUILD / f"{folder.name}-{_commit(checkout)}-{_commit(SOURCE.parent)}.json"
-    done: dict[str, int] = json.loads(kept.read_text()) if kept.is_file() else {}
+    done: dict[str, list[int]] = json.loads(kept.read_text()) if kept.is_file() else {}
     for entry in first:
         if entry.id not in done:
-            done[entry.id] = _compare(entry, checkout, data_dir)
+            done[entry.id] = [*_compare(entry, checkout, data_dir)]
             if "dirty" not in kept.name:  # an hour's comparisons go on where they were stopped
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(kept, json.dumps(done).encode())
-        print(f"{folder.name}: {' '.join(entry.command[2:])}: equal", flush=True)
-    count = sum(done[entry.id] for entry in first)
-    machine = hardware()
-    shown = (
-        f"commits {_commit(checkout)} and {_commit(SOURCE.parent)} gave the same {count} metrics, bit for "
-        f"bit, in short runs of all {len(first)} variants on {machine['processor']} ({machine['cpu_capability']})"
-    )
+        how = "equal" if done[entry.id][1] else "equal to rounding"
+        print(f"{folder.name}: {' '.join(entry.command[2:])}: {how}", flush=True)
+    shown = _told(report, done, checkout)
     records = [_anchored(entry, shown, data_dir) for entry in record_sources.of_report(folder).records]
     write_atomically(folder / record_sources.RECORDS, "".join(record_sources.written(records)).encode())
     derived = write.derive(folder, folder).report
@@ -79,24 +78,49 @@ def anchor(folder: Path, report: Report, checkout: Path, data_dir: str) -> None:
     write_index(folder.parent)
 
 
-def _compare(entry: Record, checkout: Path, data_dir: str) -> int:
-    """How many metrics are equal.
+def _told(report: Report, done: dict[str, list[int]], checkout: Path) -> str:
+    """What was compared, in a sentence."""
+    machine = hardware()
+    outcomes = {
+        variant.name: done[min(variant.runs, key=lambda entry: entry.seed).id]
+        for variant in report.variants
+        if variant.runs
+    }
+    exact = [count for count, is_exact in outcomes.values() if is_exact]
+    rounded = [name for name, (_, is_exact) in outcomes.items() if not is_exact]
+    told = (
+        f"commits {_commit(checkout)} and {_commit(SOURCE.parent)} gave the same {sum(exact)} metrics, bit for bit, in "
+        f"short runs of {'' if rounded else 'all '}{counted(len(exact), 'variant')} on {machine['processor']} "
+        f"({machine['cpu_capability']})"
+    )
+    if rounded:
+        told += f"; {', '.join(rounded)}: the code rounds otherwise since, metrics agree to {ROUNDING:g} in float64"
+    return told
+
+
+def _compare(entry: Record, checkout: Path, data_dir: str) -> tuple[int, bool]:
+    """How many metrics are equal, and whether bit for bit; else to rounding.
 
     Raises:
-        UserError: one differs.
+        UserError: one differs by more.
     """
     then, now = (_short_run(source, entry, data_dir) for source in (checkout / "src", SOURCE))
-    if difference := compare.first_difference(then, now):
-        raise UserError(f"{' '.join(entry.command)}: {checkout} and this code differ: {difference}")
-    return sum(1 for _ in compare.metrics(then))
+    exact = compare.first_difference(then, now) is None
+    if not exact:
+        wide = "trainer.precision=64-true"
+        then, now = (_short_run(source, entry, data_dir, wide) for source in (checkout / "src", SOURCE))
+        if difference := compare.first_difference(then, now, ROUNDING):
+            raise UserError(f"{' '.join(entry.command)}: {checkout} and this code differ in float64: {difference}")
+    return sum(1 for _ in compare.metrics(then)), exact
 
 
-def _short_run(source: Path, entry: Record, data_dir: str) -> Record:
+def _short_run(source: Path, entry: Record, data_dir: str, *extra: str) -> Record:
     images = min(int(entry.config["data"].get("limit_train") or MOST), MOST)
     words = [word for word in entry.command[2:] if not word.startswith(LEFT_OUT)]
     with tempfile.TemporaryDirectory() as runs:
         tested = "data.test_split='test[:200]'" if entry.config["data"].get("test_split") else "data.test=200"
-        more = [*SHORT, tested, f"data.limit_train={images}", f"paths.runs_dir={runs}", f"paths.data_dir={data_dir}"]
+        more = [*SHORT, *extra, tested, f"data.limit_train={images}"]
+        more += [f"paths.runs_dir={runs}", f"paths.data_dir={data_dir}"]
         environment = {**os.environ, "PYTHONPATH": str(source)}
         command = [sys.executable, str(source / "train.py"), *words, *more]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
