@@ -67,7 +67,7 @@ def test_an_anchoring_that_was_stopped_goes_on(copied, monkeypatch):
     assert compared == [4, 6, 6]
     shown = {entry.provenance.anchored.shown_by for entry in record_sources.of_report(copied).records}
     assert all("the same 5 metrics, bit for bit, in short runs of 1 variant on" in line for line in shown)
-    assert all(line.endswith("metrics agree to 1e-06 in float64") and "model.width=6" in line for line in shown)
+    assert all(line.endswith("the metrics agree to 1e-06 in float64") and "model.width=6" in line for line in shown)
 
 
 def test_a_golden_row_is_checked_with_the_report(copied, capsys):

@@ -94,7 +94,7 @@ def _told(report: Report, done: dict[str, list[int]], checkout: Path) -> str:
         f"({machine['cpu_capability']})"
     )
     if rounded:
-        told += f"; {', '.join(rounded)}: the code rounds otherwise since, metrics agree to {ROUNDING:g} in float64"
+        told += f"; {', '.join(rounded)}: it rounds otherwise since, and the metrics agree to {ROUNDING:g} in float64"
     return told
 
 

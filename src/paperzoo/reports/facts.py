@@ -36,6 +36,7 @@ def of(everyone: Sequence[Record], runs: Sequence[Record]) -> dict[str, str]:
         "versions": _distinct(_versions(entry) for entry in runs),
         "machine": _distinct(machine(entry) for entry in runs),
         "code": _distinct(_code(entry) for entry in runs),
+        "code since": _distinct(_anchor(entry) for entry in runs),
         "time": _time(everyone),
     }
     return {name: fact for name, fact in facts.items() if fact}
@@ -80,9 +81,11 @@ def _code(entry: Record) -> str:
     commit = entry.provenance.git_commit
     if not commit:
         return ""
-    anchored = entry.provenance.anchored
-    later = f"; {anchored.shown_by}" if anchored else ""
-    return f"commit {commit[:12]}{' with changes' if entry.provenance.git_dirty else ''}{later}"
+    return f"commit {commit[:12]}{' with changes' if entry.provenance.git_dirty else ''}"
+
+
+def _anchor(entry: Record) -> str:
+    return entry.provenance.anchored.shown_by if entry.provenance.anchored else ""
 
 
 def _time(everyone: Sequence[Record]) -> str:
