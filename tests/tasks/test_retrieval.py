@@ -138,7 +138,7 @@ def test_training_counts_triplets_and_the_active_share():
 
 
 def test_a_run_records_its_metrics_and_pictures(tmp_path):
-    entry = train(compose("train", [*SMALL, "trainer.max_epochs=2", f"paths.runs_dir={tmp_path}"]))
+    entry = train(compose("train", [*SMALL, "trainer.max_epochs=2", "pictures=true", f"paths.runs_dir={tmp_path}"]))
     assert record.read(next(tmp_path.glob("triplet/*/1"))).status == "finished"
     metrics = entry.results["last"].metrics
     assert set(metrics) >= {"test/map", "test/recall1", "test/recall5", "test/recall10"}

@@ -110,7 +110,7 @@ def test_training_metrics_are_the_batches():
 @pytest.mark.parametrize("words", [ADDING, DIGITS], ids=["adding", "digits"])
 def test_a_run_resumes_equal_and_leaves_its_pictures(words, tmp_path):
     words = [*words, "trainer.max_epochs=2", "model.drop_rate=0.2"]
-    alone = train(compose("train", [*words, f"paths.runs_dir={tmp_path / 'alone'}"]))
+    alone = train(compose("train", [*words, "pictures=true", f"paths.runs_dir={tmp_path / 'alone'}"]))
     killed = [*words, f"paths.runs_dir={tmp_path / 'killed'}", "resume=auto"]
     with stopped_by(signal.SIGTERM, after_steps=5), pytest.raises(Interrupted):
         train(compose("train", killed))
