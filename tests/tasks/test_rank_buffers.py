@@ -1,5 +1,6 @@
 """Statistics that each rank keeps for itself are in a checkpoint, and come back when training starts."""
 
+import pytest
 import torch
 
 from paperzoo.config import compose
@@ -10,6 +11,7 @@ WORDS = ["model=resnet", "model.depth=11", "model.width=2", "norm=mabn", "data.i
          "trainer=cpu", "logger=none"]  # fmt: skip
 
 
+@pytest.mark.promise
 def test_a_checkpoint_brings_back_the_buffers_of_a_rank():
     config = compose("train", WORDS)
     module = make_module(config, make_data(config))
