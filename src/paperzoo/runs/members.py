@@ -14,13 +14,10 @@ from paperzoo import cards
 from paperzoo.config import older
 from paperzoo.config.schema import Config
 from paperzoo.errors import UserError
-from paperzoo.networks import official
-from paperzoo.runs import checkpoints, folders, record, weights
+from paperzoo.runs import folders, record, weights
 from paperzoo.runs.record import Parent, Record
 from paperzoo.runs.weights import RUN
-from paperzoo.tasks import making
 
-GROUPS = ("model", *making.GROUPS)  # what a module is made of
 SAME = ("num_classes", "class_names", "in_chans", "image_size", "mean", "std")  # of their data
 
 
@@ -93,8 +90,10 @@ def resolved(config: Config) -> Config:
 
 
 def _described(member: Member) -> dict[str, Any]:
+    from paperzoo.tasks import making
+
     plain = older.upgraded(member.entry.config)
-    groups = {name: dict(plain[name]) for name in GROUPS}
+    groups = {name: dict(plain[name]) for name in ("model", *making.GROUPS)}
     groups["model"] |= {"checkpoint": None}
     return {"run": f"{RUN}{member.parent.id}:{member.parent.weights}", "groups": groups}
 
@@ -126,6 +125,10 @@ def load(config: Config, network: Any) -> None:
     Raises:
         UserError: some do not fit.
     """
+    from paperzoo.networks import official  # with torch: reports take identities from records without it
+    from paperzoo.runs import checkpoints
+    from paperzoo.tasks import making
+
     for number, member in enumerate(members_of(config)):
         own = making.of_run(checkpoints.read_plain(member.path)) or {}
         try:
