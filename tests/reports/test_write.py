@@ -4,6 +4,7 @@ import csv
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import forked
@@ -223,3 +224,10 @@ def test_a_variant_is_run_again_from_the_reports_records(report, monkeypatch, ca
 def test_the_inputs_come_back(report):
     assert [entry.id for entry in record_sources.lines(report / "runs.jsonl").records] == sorted(
         (entry.id for entry in records()), key={e.id: (e.started, e.id) for e in records()}.get)  # fmt: skip
+
+
+@pytest.mark.full
+def test_a_report_needs_no_torch():
+    code = "import sys, paperzoo.reports.write; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"  # a gigabyte, and as long as the report of a thousand runs

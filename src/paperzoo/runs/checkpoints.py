@@ -16,8 +16,9 @@ from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from paperzoo.errors import UserError
 from paperzoo.files import temporary_path, write_atomically
+from paperzoo.runs import folders
 
-BEST, LAST = "best.ckpt", "last.ckpt"  # weights that are reported
+BEST, LAST = folders.BEST, folders.LAST
 CONFIG = "config"  # of the run, without places: data with its preprocessing, model, trainer
 STATE, PREVIOUS = "state.ckpt", "previous.ckpt"  # the exact state, the newest two
 

@@ -7,6 +7,8 @@ from pathlib import Path
 from paperzoo.errors import UserError
 from paperzoo.runs import record as records
 
+BEST, LAST = "best.ckpt", "last.ckpt"  # weights that are reported; here, where torch is not imported
+
 ID = re.compile(r"(?P<identity>[0-9a-f]{1,64})(?:-(?P<attempt>[1-9][0-9]*))?")
 
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from paperzoo.config.schema import Config
 from paperzoo.errors import UserError
-from paperzoo.runs import checkpoints, folders, record
+from paperzoo.runs import folders, record
 from paperzoo.runs.record import Parent, Record
 
 RUN = "run:"
-FILES = {"last": checkpoints.LAST, "best": checkpoints.BEST}
+FILES = {"last": folders.LAST, "best": folders.BEST}
 
 
 class Weights(NamedTuple):
