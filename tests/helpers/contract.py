@@ -17,7 +17,7 @@ from paperzoo.config import compose
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import Batch, RunData
 from paperzoo.reports import golden_row
-from paperzoo.runs import checkpoints, folders
+from paperzoo.runs import checkpoints, compare, folders
 from paperzoo.runs.record import Record
 from paperzoo.tasks.task import Task
 
@@ -80,6 +80,12 @@ def golden_losses(paper: str, runs: Path, of: Row | None = None) -> list[float]:
 def last_checkpoint(entry: Record, runs: Path) -> dict[str, Any]:
     """What a run's last checkpoint holds."""
     return checkpoints.load(folders.find(runs, entry.id) / entry.checkpoints["last"])
+
+
+def demand_same(expected: Record, runs: Path, got: Record, there: Path) -> None:
+    """Assert that two runs, in two folders of runs, have the same metrics and last weights, bit for bit."""
+    assert compare.first_difference(expected, got) is None
+    assert equal_state(last_checkpoint(expected, runs)["state_dict"], last_checkpoint(got, there)["state_dict"])
 
 
 def equal_state(first: dict[str, Any], second: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from contract import configured, equal_state, last_checkpoint
+from contract import configured, demand_same, equal_state, last_checkpoint
 from interruption import Died, dying_at
 
 from paperzoo.config import compose
@@ -178,8 +178,7 @@ def assert_goes_on(alone, runs, dies):
     got = boosted(runs, *words)
     assert len(got.segments) == 2
     assert got.id == entry.id
-    assert compare.first_difference(entry, got) is None
-    assert equal_state(last_checkpoint(entry, before)["state_dict"], last_checkpoint(got, runs)["state_dict"])
+    demand_same(entry, before, got, runs)
 
 
 FULL = pytest.mark.full

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from contract import batch_of, configured, equal_state, last_checkpoint
+from contract import batch_of, configured, demand_same, last_checkpoint
 from interruption import Died, dying_at
 from torch.nn import functional as F
 
@@ -13,7 +13,6 @@ from paperzoo.evaluation import evaluate
 from paperzoo.networks.ensemble import additive_vote
 from paperzoo.papers.boosting.module import residuals
 from paperzoo.papers.boosting.procedure import fit_residuals
-from paperzoo.runs import compare
 from paperzoo.tasks.making import make_module
 from paperzoo.training import train
 
@@ -105,8 +104,7 @@ def test_a_kill_within_a_stage_goes_on_exactly(step, alone, tmp_path):
         boosted(tmp_path, *words)
     got = boosted(tmp_path, *words)
     assert len(got.segments) == 2
-    assert compare.first_difference(entry, got) is None
-    assert equal_state(last_checkpoint(entry, runs)["state_dict"], last_checkpoint(got, tmp_path)["state_dict"])
+    demand_same(entry, runs, got, tmp_path)
 
 
 def test_the_sum_by_hand():

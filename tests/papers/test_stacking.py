@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contract import configured, equal_state, last_checkpoint
+from contract import configured, demand_same, last_checkpoint
 from interruption import Died, dying_at
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
@@ -20,7 +20,6 @@ from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.papers.stacking import Stacking, features, out_of_fold, stratified_folds
 from paperzoo.papers.stacking.procedure import NEVER, regression
-from paperzoo.runs import compare
 from paperzoo.tasks.making import make_module
 from paperzoo.training import train
 
@@ -248,8 +247,7 @@ def test_a_kill_within_a_fold_goes_on_exactly(step, alone, tmp_path):
         stacked(tmp_path, *words)
     got = stacked(tmp_path, *words)
     assert len(got.segments) == 2
-    assert compare.first_difference(entry, got) is None
-    assert equal_state(last_checkpoint(entry, runs)["state_dict"], last_checkpoint(got, tmp_path)["state_dict"])
+    demand_same(entry, runs, got, tmp_path)
 
 
 def test_features_are_pixels_or_the_last_layer():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from contract import configured, equal_state, last_checkpoint
+from contract import configured, demand_same, equal_state, last_checkpoint
 from interruption import Died, dying_at
 from sklearn.datasets import load_digits
 
@@ -17,7 +17,6 @@ from paperzoo.inference.exporting import about
 from paperzoo.papers.stacking import LEARNERS, out_of_fold
 from paperzoo.papers.stacking.learners import NEVER
 from paperzoo.papers.stacking.procedure import regression
-from paperzoo.runs import compare
 from paperzoo.tasks.making import make_module
 from paperzoo.training import train
 
@@ -147,8 +146,7 @@ def test_a_kill_goes_on_exactly(step, alone, tmp_path):
         stacked(tmp_path, *words)
     got = stacked(tmp_path, *words)
     assert len(got.segments) == 2
-    assert compare.first_difference(entry, got) is None
-    assert equal_state(last_checkpoint(entry, runs)["state_dict"], last_checkpoint(got, tmp_path)["state_dict"])
+    demand_same(entry, runs, got, tmp_path)
 
 
 @pytest.mark.full
@@ -161,8 +159,7 @@ def test_a_kill_when_the_learners_are_fitted_goes_on_exactly(alone, tmp_path, mo
         with pytest.raises(Died):
             stacked(tmp_path, "checkpoint.every_steps=2", "resume=auto")
     got = stacked(tmp_path, "checkpoint.every_steps=2", "resume=auto")
-    assert compare.first_difference(entry, got) is None
-    assert equal_state(last_checkpoint(entry, runs)["state_dict"], last_checkpoint(got, tmp_path)["state_dict"])
+    demand_same(entry, runs, got, tmp_path)
 
 
 @pytest.mark.full

@@ -41,7 +41,7 @@ def tree(tmp_path, monkeypatch) -> Path:
 
 def version(tree: Path) -> str:
     module._digest.cache_clear()
-    module._names.cache_clear()
+    module._imports.cache_clear()
     return code_version(numeric_files(["paperzoo.papers.a.module.Module"]))
 
 

@@ -62,7 +62,7 @@ def validate(composed: DictConfig, config_name: str, overrides: Sequence[str] = 
     Raises:
         UserError: the first mistake, in one line.
     """
-    # Only now: a word that Hydra refuses is told without pydantic, whose import takes as long as the composition.
+    # Only now: what Hydra refuses is reported without pydantic, whose import takes as long as the composition.
     from pydantic import ValidationError
 
     from paperzoo.config import checks, invalid, older, options

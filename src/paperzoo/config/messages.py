@@ -14,6 +14,11 @@ from paperzoo.errors import UserError
 from paperzoo.places import CONF
 
 HIDDEN = ("name", "_target_")  # keys that every choice has and hardly anyone sets
+UNKNOWN = (  # Hydra's words for a key or a group that is not there
+    r"Could not override '([^']+)'",
+    r"Could not delete (?:from config\. )?'([^']+)'",
+    r"looks like a config group override, but config group '([^']+)'",
+)
 BRACKETS = (("[", "]"), ("{", "}"), ("(", ")"))
 
 
@@ -204,12 +209,9 @@ def _unreadable(text: str, following: str) -> str:
 def _composition(error: Exception, config_name: str, overrides: Sequence[str]) -> str:
     """What only the whole composition shows."""
     text = str(error)
-    if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(match[1], config_name, overrides, _composed(error))
-    if match := re.search(r"Could not delete (?:from config\. )?'([^']+)'", text):
-        return _unknown_key(match[1], config_name, overrides, _composed(error))
-    if match := re.search(r"looks like a config group override, but config group '([^']+)'", text):
-        return _unknown_key(match[1], config_name, overrides, _composed(error))
+    for pattern in UNKNOWN:
+        if match := re.search(pattern, text):
+            return _unknown_key(match[1], config_name, overrides, _composed(error))
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"+{match[1]}: is there already; leave the + away to change it"
     return _one_line(text)
@@ -234,7 +236,7 @@ def _compose_choices(config_name: str, choices: list[str]) -> DictConfig | None:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(config_name, choices)
-    except Exception:  # another mistake beside the one that is told
+    except Exception:  # another mistake beside the one that is reported
         return None
 
 

@@ -58,10 +58,10 @@ def anchor(folder: Path, report: Report, checkout: Path, data_dir: str) -> None:
     Raises:
         UserError: the two codes differ, or the data has changed.
     """
-    first = [min(variant.runs, key=lambda entry: entry.seed) for variant in report.variants if variant.runs]
+    first = {v.name: min(v.runs, key=lambda entry: entry.seed) for v in report.variants if v.runs}
     kept = BUILD / f"{folder.name}-{_commit(checkout)}-{_commit(SOURCE.parent)}.json"
     done: dict[str, list[int]] = json.loads(kept.read_text()) if kept.is_file() else {}
-    for entry in first:
+    for entry in first.values():
         if entry.id not in done:
             done[entry.id] = [*_compare(entry, checkout, data_dir)]
             if "dirty" not in kept.name:  # an hour's comparisons go on where they were stopped
@@ -69,7 +69,7 @@ def anchor(folder: Path, report: Report, checkout: Path, data_dir: str) -> None:
                 write_atomically(kept, json.dumps(done).encode())
         how = "equal" if done[entry.id][1] else "equal to rounding"
         print(f"{folder.name}: {' '.join(entry.command[2:])}: {how}", flush=True)
-    shown = _told(report, done, checkout)
+    shown = _sentence({name: done[entry.id] for name, entry in first.items()}, checkout)
     records = [_anchored(entry, shown, data_dir) for entry in record_sources.of_report(folder).records]
     write_atomically(folder / record_sources.RECORDS, "".join(record_sources.written(records)).encode())
     derived = write.derive(folder, folder).report
@@ -78,24 +78,20 @@ def anchor(folder: Path, report: Report, checkout: Path, data_dir: str) -> None:
     write_index(folder.parent)
 
 
-def _told(report: Report, done: dict[str, list[int]], checkout: Path) -> str:
-    """What was compared, in a sentence."""
+def _sentence(outcomes: dict[str, list[int]], checkout: Path) -> str:
+    """What was compared: of each variant how many metrics, and whether they are equal bit for bit."""
     machine = hardware()
-    outcomes = {
-        variant.name: done[min(variant.runs, key=lambda entry: entry.seed).id]
-        for variant in report.variants
-        if variant.runs
-    }
     exact = [count for count, is_exact in outcomes.values() if is_exact]
     rounded = [name for name, (_, is_exact) in outcomes.items() if not is_exact]
-    told = (
+    sentence = (
         f"commits {_commit(checkout)} and {_commit(SOURCE.parent)} gave the same {sum(exact)} metrics, bit for bit, in "
         f"short runs of {'' if rounded else 'all '}{counted(len(exact), 'variant')} on {machine['processor']} "
         f"({machine['cpu_capability']})"
     )
     if rounded:
-        told += f"; {', '.join(rounded)}: it rounds otherwise since, and the metrics agree to {ROUNDING:g} in float64"
-    return told
+        names = ", ".join(rounded)
+        sentence += f"; {names}: it rounds otherwise since, and the metrics agree to {ROUNDING:g} in float64"
+    return sentence
 
 
 def _compare(entry: Record, checkout: Path, data_dir: str) -> tuple[int, bool]:

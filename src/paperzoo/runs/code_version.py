@@ -79,7 +79,7 @@ def import_closure(modules: Iterable[str]) -> list[Path]:
         path = waiting.pop()
         if path not in seen:
             seen.add(path)
-            waiting.extend(file for name in _imports(path) for file in _files(name))
+            waiting.extend(file for name in _imports(path, path.stat().st_mtime_ns) for file in _files(name))
     return sorted(seen)
 
 
@@ -95,22 +95,16 @@ def _files(name: str) -> Iterator[Path]:
                 yield path
 
 
-def _imports(path: Path) -> list[str]:
-    """Dotted names that a file imports, wherever in it the import stands."""
-    return _names(path, path.stat().st_mtime_ns)
-
-
 @lru_cache(maxsize=512)
-def _names(path: Path, changed: int) -> list[str]:
-    return list(_walked(path))
-
-
-def _walked(path: Path) -> Iterator[str]:
+def _imports(path: Path, changed: int) -> list[str]:
+    """Dotted names that a file, as it was last changed, imports, wherever in it the import stands."""
+    names: list[str] = []
     package = path.relative_to(SOURCE).parent.parts
     for node in ast.walk(ast.parse(path.read_bytes(), filename=str(path))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
             stem = ".".join(part for part in (base, node.module) if part)
-            yield from (f"{stem}.{alias.name}" for alias in node.names)
+            names += [f"{stem}.{alias.name}" for alias in node.names]
+    return names

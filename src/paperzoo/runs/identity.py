@@ -67,11 +67,11 @@ def without_places(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 def code_of(config: Config) -> dict[str, str]:
     """The files that can change a number of a run of ``config``, with their digests."""
-    whole = [config.model.model_dump(mode="json")]
-    whole += [member["model"] for member in members.configurations(config)]
-    papers = [f"paperzoo.papers.{slug}" for model in whole for slug in _papers(model)]
-    own = [name for member in members.configurations(config) for name in targets(member)]
-    return numeric_files([*papers, *targets(determining(config)), *own])
+    of_members = list(members.configurations(config))
+    models = [config.model.model_dump(mode="json"), *(member["model"] for member in of_members)]
+    papers = [f"paperzoo.papers.{slug}" for model in models for slug in _papers(model)]
+    named = [name for member in of_members for name in targets(member)]
+    return numeric_files([*papers, *targets(determining(config)), *named])
 
 
 def _papers(given: Mapping[str, Any]) -> list[str]:

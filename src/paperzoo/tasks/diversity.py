@@ -6,7 +6,6 @@ Symbols: M members or repetitions, N samples, K classes.
 from collections.abc import Iterator
 from typing import Any
 
-import pytorch_lightning as L
 import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -15,8 +14,7 @@ from torch.nn import functional as F
 
 from paperzoo.data.interface import Batch
 from paperzoo.display import Display
-from paperzoo.distributed import from_rank_zero
-from paperzoo.tasks.ensembles import on_split
+from paperzoo.tasks.ensembles import OnceTested, on_split
 
 
 def disagreement(predictions: Tensor) -> Tensor:
@@ -104,7 +102,7 @@ def squared_parts(probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor
     return bias, (p - mean).square().sum(-1).mean(0)
 
 
-class Members(L.Callback):
+class Members(OnceTested):
     """What the members of an ensemble are to each other on the test split, once the last weights are tested.
 
     Metrics: ``members/top1`` (mean of the members alone), ``members/disagreement`` and ``members/double_fault`` (means
@@ -117,17 +115,8 @@ class Members(L.Callback):
     """
 
     def __init__(self, *, repetitions: bool = False, staged: bool = True) -> None:
+        super().__init__()
         self.repetitions, self.staged = repetitions, staged
-        self.values: dict[str, float] | None = None
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Of the weights that are tested first, the last ones; not where a record is evaluated, which has it."""
-        if self.values is None and from_rank_zero(pl_module.place.folder is not None):
-            self.values = self.measured(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
-
-    def metrics(self) -> dict[str, float]:
-        """For the record."""
-        return self.values or {}
 
     def figures(self) -> Iterator[tuple[str, Figure]]:
         """Error against the number of members."""

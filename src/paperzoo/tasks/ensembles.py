@@ -1,13 +1,15 @@
 """Ensembles of classifiers as one module: members trained together, or one after the other as stages say."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytorch_lightning as L
 import torch
 from torch import Tensor, nn
 
 from paperzoo.data.interface import Batch, RunData
-from paperzoo.distributed import gather
+from paperzoo.distributed import from_rank_zero, gather
 from paperzoo.errors import UserError
 from paperzoo.networks.ensemble import Ensemble
 from paperzoo.norms.single import explained
@@ -93,6 +95,37 @@ def on_split(
             labels.append(batch.targets.cpu())
     ranks = gather((torch.cat(found), torch.cat(labels)))  # each has the samples that follow those of the one before
     return torch.cat([own for own, _ in ranks]), torch.cat([own for _, own in ranks])
+
+
+def accuracy_of_first(count: int, module: Any, data: RunData) -> float:
+    """The accuracy on validation of the vote of the first so many of the members that are asked."""
+    numbers = module.network.asked()[:count]
+
+    def predicted(batch: Batch) -> Tensor:
+        return module.network.vote(module.member_logits(batch.inputs)[:count], numbers).argmax(1)
+
+    found, labels = on_split(module, data, "val", predicted)
+    return float((found == labels).double().mean())
+
+
+class OnceTested(L.Callback, ABC):
+    """Metrics that are taken once, of the weights that are tested first: the last ones. A record evaluated has them."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] | None = None
+
+    @abstractmethod
+    def measured(self, module: Any, data: Any) -> dict[str, float]:
+        """The metrics."""
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Measure, where a run is trained."""
+        if self.values is None and from_rank_zero(pl_module.place.folder is not None):
+            self.values = self.measured(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
+
+    def metrics(self) -> dict[str, float]:
+        """For the record."""
+        return self.values or {}
 
 
 def counted_samples(info: Mapping[str, Any], model: str) -> int:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from paperzoo.data.interface import Batch
 from paperzoo.display import Display
-from paperzoo.distributed import from_rank_zero, ranks
+from paperzoo.distributed import ranks
 from paperzoo.errors import UserError
 from paperzoo.norms.single import explained
 from paperzoo.papers.bagging.bootstrap import bootstrap_counts, missing_classes, out_of_bag
@@ -16,7 +16,7 @@ from paperzoo.papers.bagging.finished import OWN, ensemble_of_runs
 from paperzoo.papers.bagging.threads import in_threads, may_be_threaded
 from paperzoo.tasks.diverging import DivergingClassification
 from paperzoo.tasks.diversity import Members
-from paperzoo.tasks.ensembles import counted_samples, on_split
+from paperzoo.tasks.ensembles import OnceTested, counted_samples, on_split
 
 SHOWN = 10  # classes that are named in a line
 
@@ -91,20 +91,12 @@ class Bagging(DivergingClassification):
         return counts if batch.weights is None else counts * batch.weights
 
 
-class OutOfBag(L.Callback):
+class OutOfBag(OnceTested):
     """The accuracy on each training sample of the members that have not seen it, once the last weights are tested."""
 
-    def __init__(self) -> None:
-        self.values: dict[str, float] | None = None
-
-    def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Of the weights that are tested first, the last ones; not where a record is evaluated, which has it."""
-        if self.values is None and from_rank_zero(pl_module.place.folder is not None):
-            self.values = estimate(pl_module, trainer.datamodule)  # type: ignore[attr-defined]
-
-    def metrics(self) -> dict[str, float]:
-        """For the record."""
-        return self.values or {}
+    def measured(self, module: Bagging, data: Any) -> dict[str, float]:
+        """See ``estimate``."""
+        return estimate(module, data)
 
 
 def estimate(module: Bagging, data: Any) -> dict[str, float]:

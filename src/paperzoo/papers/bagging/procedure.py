@@ -4,12 +4,9 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from torch import Tensor
-
-from paperzoo.data.interface import Batch
 from paperzoo.procedures import Procedure, Stage, Training
 from paperzoo.procedures.counted import Counted
-from paperzoo.tasks.ensembles import on_split
+from paperzoo.tasks.ensembles import accuracy_of_first
 
 
 class BaggingStages(Procedure):
@@ -29,10 +26,4 @@ class Vote(Counted):
 
     def evaluate(self, module: Any, data: Any, candidate: int) -> Mapping[str, float]:
         """Of the first so many."""
-        numbers = module.network.asked()[:candidate]
-
-        def predicted(batch: Batch) -> Tensor:
-            return module.network.vote(module.member_logits(batch.inputs)[:candidate], numbers).argmax(1)
-
-        found, labels = on_split(module, data, "val", predicted)
-        return {"members": float(candidate), "val/top1": float((found == labels).double().mean())}
+        return {"members": float(candidate), "val/top1": accuracy_of_first(candidate, module, data)}

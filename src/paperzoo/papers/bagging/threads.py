@@ -97,7 +97,7 @@ def _pool(count: int, process: int) -> ThreadPoolExecutor:
     ready = Barrier(count + 1)
 
     def begin() -> None:
-        torch.get_num_threads()  # a thread takes torch's number when it first asks, and would take it after being told
+        torch.get_num_threads()  # a thread takes the global number when it first asks: setting it before that is lost
         torch.set_num_threads(1)
         ready.wait()
 

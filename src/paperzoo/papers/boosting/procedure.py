@@ -21,7 +21,7 @@ from paperzoo.procedures import Procedure, Stage, Training
 from paperzoo.procedures.counted import Counted
 from paperzoo.randomness import generator
 from paperzoo.tasks.diverging import demand_one, has_diverged
-from paperzoo.tasks.ensembles import on_split
+from paperzoo.tasks.ensembles import accuracy_of_first, on_split
 
 
 class SammeStages(Procedure):
@@ -235,13 +235,7 @@ class Vote(Counted):
 
     def evaluate(self, module: Any, data: Any, candidate: int) -> Mapping[str, float]:
         """The accuracy of the first so many members."""
-        numbers = module.network.asked()[:candidate]
         last = [number for number, vote in enumerate(self.votes) if vote > 0][candidate - 1]
-
-        def predicted(batch: Batch) -> Tensor:
-            return module.network.vote(module.member_logits(batch.inputs)[:candidate], numbers).argmax(1)
-
-        found, labels = on_split(module, data, "val", predicted)
         values = {"members": float(candidate), "weight": self.votes[last]}
         values |= {"error": self.errors[last]} if self.errors else {}
-        return values | {"val/top1": float((found == labels).double().mean())}
+        return values | {"val/top1": accuracy_of_first(candidate, module, data)}

@@ -4,6 +4,7 @@ So a checkpoint of plain tensors holds a stack with its classical learners, and 
 network. B samples are given, N were fitted on, D features, K classes, k of them seen when it was fitted.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 NEVER = -1e4  # the logit of a class that the learner has not seen
 
 
-class Learner(nn.Module):
+class Learner(nn.Module, ABC):
     """A classifier that is fitted, not trained: its logits' softmax are its probabilities.
 
     Args:
@@ -61,13 +62,13 @@ class Learner(nn.Module):
             raise ValueError(f"classes {classes.tolist()} among {len(labels)} samples: must be at least two")
         self._put({"classes": classes, **self.learned(samples, labels, seed)})
 
+    @abstractmethod
     def learned(self, samples: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Any]:
         """The buffers of a fitted classifier."""
-        raise NotImplementedError
 
+    @abstractmethod
     def scores(self, samples: Tensor) -> Tensor:
         """(B, D) -> (B, k) logits of the classes that it has seen."""
-        raise NotImplementedError
 
     def forward(self, samples: Tensor) -> Tensor:
         """(B, D) -> logits (B, K)."""
