@@ -8,7 +8,6 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from string import Template
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -60,6 +59,8 @@ def _tell(error: UserError, *, debug: bool) -> None:
 
 def _run(task: Task, config_name: str, words: list[str]) -> None:
     if "--version" in words:
+        from importlib.metadata import version  # takes 30 ms to import
+
         print(f"Paperzoo {version('paperzoo')}")
         return
     if words in (["--help"], ["-h"]):  # at once: Hydra, OmegaConf and pydantic take half a second to import
