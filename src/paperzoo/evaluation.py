@@ -1,15 +1,16 @@
 """Evaluating a finished run again, from its record alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytorch_lightning as L
 import torch
 from torch import Tensor
 
 from paperzoo import results, stages
-from paperzoo.config.schema import Evaluation
+from paperzoo.config.schema import Evaluation, Paths
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
 from paperzoo.errors import UserError
@@ -30,26 +31,64 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     """
     folder = folders.find(Path(choice.paths.runs_dir), choice.run)
     entry = record.read(folder)
-    config = as_recorded(
-        entry,
-        choice.paths,
-        trainer=one_device(entry, choice.accelerator),
-        data={name: place for name, place in choice.data.model_dump().items() if place is not None},
-        model={"checkpoint": None},  # the run's own weights are loaded, the published ones need not be there
+    places = {name: place for name, place in choice.data.model_dump().items() if place is not None}
+    trainer, data, module, weights = restored(
+        entry, folder, choice.paths, weights=choice.weights, accelerator=choice.accelerator, places=places
     )
-    trainer = make_trainer(config)
-    data = make_data(config)
-    demand_same(entry, data)
-    module = make_module(config, data)
-    weights = checkpoints.load(of_run(folder, entry, choice.weights))
-    stages.prepare(config, module, data, weights.get("outcomes", []))
-    module.load_state_dict(weights["state_dict"])
     if choice.norm_statistics == "batch_average":
         device = trainer.strategy.root_device
         batch_average(module.to(device), islice(_training_images(data, device), choice.norm_batches))
     metrics = results.measure(trainer, module, data, choice.split)
     _show(entry, choice.weights, _epoch(entry, weights), metrics, data.description)
     return metrics
+
+
+class Restored(NamedTuple):
+    """A run as it was, on one device of this machine."""
+
+    trainer: L.Trainer
+    data: RunData
+    module: Any
+    weights: dict[str, Any]  # the checkpoint
+
+
+def restored(
+    entry: Record,
+    folder: Path,
+    paths: Paths,
+    *,
+    weights: str = "last",
+    accelerator: str = "cpu",
+    places: Mapping[str, Any] | None = None,
+) -> Restored:
+    """A recorded run's module with its weights, and its data.
+
+    Args:
+        entry: its record.
+        folder: of the run.
+        paths: of this machine.
+        weights: last or best.
+        accelerator: as Lightning names it.
+        places: of the data, where it has moved.
+
+    Raises:
+        UserError: it has no such weights, or the data is not what it was.
+    """
+    config = as_recorded(
+        entry,
+        paths,
+        trainer=one_device(entry, accelerator),
+        data=dict(places or {}),
+        model={"checkpoint": None},  # the run's own weights are loaded, the published ones need not be there
+    )
+    trainer = make_trainer(config)
+    data = make_data(config)
+    demand_same(entry, data)
+    module = make_module(config, data)
+    saved = checkpoints.load(of_run(folder, entry, weights))
+    stages.prepare(config, module, data, saved.get("outcomes", []))
+    module.load_state_dict(saved["state_dict"])
+    return Restored(trainer, data, module, saved)
 
 
 def _training_images(data: RunData, device: torch.device) -> Iterator[Tensor]:

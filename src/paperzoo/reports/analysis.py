@@ -9,7 +9,7 @@ from typing import Any
 from paperzoo import metric as metrics
 from paperzoo.config.messages import nearest
 from paperzoo.errors import UserError
-from paperzoo.reports import claims, facts, statistics, wording
+from paperzoo.reports import bias_variance, claims, facts, statistics, wording
 from paperzoo.reports.claims import Scale
 from paperzoo.reports.description import FILE, ClaimPair, Description
 from paperzoo.reports.facts import counted, listed, machine
@@ -36,6 +36,7 @@ def analyse(
     name: str | None = None,
     problems: Sequence[str] = (),
     places: Places | None = None,
+    disagreement: Mapping[str, Any] | None = None,
 ) -> Report:
     """The report of a sweep's records.
 
@@ -46,6 +47,7 @@ def analyse(
         name: of the sweep file and of the report's folder; the sweep's own where none is given.
         problems: of the source; those of the records come after them.
         places: of the sweep file and the report, for the commands; ``sweeps/`` and ``reports/`` unless given.
+        disagreement: of a grid's runs, as ``bias_variance`` reads it.
 
     Raises:
         UserError: the description names a variant that there is not.
@@ -54,7 +56,7 @@ def analyse(
     name = name or sweep.name
     study = _Study(sweep, description, name, records, places or Places.usual(name))
     study.problems[:0] = problems
-    return study.grid(records) if sweep.method == "grid" else study.search(records)
+    return study.grid(records, disagreement) if sweep.method == "grid" else study.search(records)
 
 
 class _Study:
@@ -99,7 +101,7 @@ class _Study:
     def scale(self) -> Scale:
         return Scale(self.key, self.unit, self.points, self.goal, self.worth)
 
-    def grid(self, records: Sequence[Record]) -> Report:
+    def grid(self, records: Sequence[Record], disagreement: Mapping[str, Any] | None = None) -> Report:
         """Variants over seeds, each against the baseline."""
         found, strangers = groups(self.sweep, records)
         if strangers:
@@ -130,6 +132,7 @@ class _Study:
             answer=self._answer(variants, comparisons),
             claims=self._claims({variant.name: variant for variant in variants}, comparisons),
             worth=self.worth if comparisons else None,
+            decompositions=bias_variance.of_variants(variants, disagreement),
         )
 
     def search(self, records: Sequence[Record]) -> Report:
@@ -274,9 +277,12 @@ class _Study:
         return variant
 
     def _check_data(self, runs: Sequence[Record]) -> None:
-        """Variants are compared on the same data, unless the data are what is swept."""
-        seen = {(entry.data.name, entry.data.fingerprint) for entry in runs if entry.data.fingerprint}
-        if len(seen) > 1 and not any(key == "data" or key.startswith("data.") for key in self.sweep.varying):
+        """Variants are compared on the same data, unless it is what is swept, or each seed has data of its own."""
+        own = all(entry.config.get("data", {}).get("split_seed") == entry.seed for entry in runs)
+        found = {(own and run.seed, run.data.name, run.data.fingerprint) for run in runs if run.data.fingerprint}
+        seen = {(name, fingerprint) for _, name, fingerprint in found}
+        swept = any(key == "data" or key.startswith("data.") for key in self.sweep.varying)
+        if len(found) > len({seed for seed, _, _ in found}) and not swept:
             names = listed(f"{name} {fingerprint[:10]}" for name, fingerprint in sorted(seen))
             self.problems.append(f"the runs saw {len(seen)} different sets of data: {names}")
 

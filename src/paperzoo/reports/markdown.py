@@ -42,6 +42,8 @@ def _lines(report: Report, figures: Sequence[str]) -> Iterator[str]:
     yield from _section("Variants" if report.comparisons else "Runs", _variants(report))
     if report.comparisons:
         yield from _section("Against the baseline", _comparisons(report))
+    if report.decompositions:
+        yield from _section("Bias and variance", _decompositions(report))
     if report.importance:
         shares = ((_text(key), f"{share:.3f}") for key, share in report.importance.items())
         yield from _section("What mattered", _table(("key", "importance"), shares))
@@ -134,6 +136,21 @@ def _comparison(report: Report, line: Comparison) -> tuple[str, ...]:
         wording.number(line.detectable),
         wording.probability(line.probability),
     )
+
+
+def _decompositions(report: Report) -> Iterator[str]:
+    headings = ("variant", "n", "mean error", "bias²", "variance", "bias², difference", "variance, difference")
+    rows = (
+        (
+            _text(line.variant),
+            str(line.n),
+            *(wording.interval(value, "points") for value in (line.error, line.bias, line.variance)),
+            *(wording.interval(v, "points", signed=True) for v in (line.bias_difference, line.variance_difference)),
+        )
+        for line in report.decompositions
+    )
+    yield from _table(headings, rows)
+    yield f"\n{wording.DECOMPOSITION}"
 
 
 def _table(headings: Sequence[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:

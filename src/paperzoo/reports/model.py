@@ -61,6 +61,19 @@ class Variant:
 
 
 @dataclass(frozen=True)
+class Decomposition:
+    """The mean error of a variant's runs as squared bias and variance (``bias_variance``), in points."""
+
+    variant: str
+    n: int  # runs
+    error: Interval
+    bias: Interval
+    variance: Interval
+    bias_difference: Interval | None = None  # from the baseline, paired by seed
+    variance_difference: Interval | None = None
+
+
+@dataclass(frozen=True)
 class ClaimLine:
     """A paper's claim beside what was measured."""
 
@@ -101,6 +114,7 @@ class Report:
     sample: str = "image"  # what throughput and multiply-adds count
     worth: float | None = None  # the smallest effect worth finding, in the unit of differences
     made_by: str = ""  # the command that writes the report
+    decompositions: tuple[Decomposition, ...] = ()  # of the variants whose runs were asked
 
     @property
     def points(self) -> str:

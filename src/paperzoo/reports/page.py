@@ -73,6 +73,7 @@ def write_page(report: Report, folder: Path, drawings: Sequence[Drawing] | None 
         },
         interval=ADJUSTED if len(report.comparisons) > 1 else "95 % interval",
         worth=f"{wording.number(report.worth)} {report.points}".strip() if report.worth else "",
+        decomposition=wording.DECOMPOSITION,
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE, text.encode())

@@ -16,6 +16,13 @@ SYMBOLS: dict[Verdict, str] = {
     "undecided": "?",
 }
 
+DECOMPOSITION = (
+    "The mean error on the test split is bias² + variance (Kohavi and Wolpert, 1996, zero-one loss without noise): "
+    "variance is half the share of images on which two runs of a variant differ, over all pairs of seeds. "
+    "Intervals are of 95 %, by the jackknife over seeds, for these test images, and not adjusted for the number of "
+    "variants; differences are paired by seed."
+)
+
 
 def number(value: float | None, *, signed: bool = False) -> str:
     """Two decimals from 0.1 on, three significant digits below: 87.93, 0.0123."""

@@ -3,7 +3,8 @@
 ``reports/<name>/`` holds ``runs.jsonl`` (the records), ``<name>.yaml`` (the sweep), ``problems.txt`` (what the source
 could not read, if anything), ``places.json`` (where the sweep file and the report are, if elsewhere than usual) and
 ``report.yaml`` (what the author says, if anything). All else follows from these: the same inputs give the same bytes.
-``golden.yaml`` is a check beside them.
+``golden.yaml`` is a check beside them, ``disagreement.json`` what the runs' weights
+say of bias and variance.
 """
 
 import shutil
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.errors import UserError
-from paperzoo.reports import description, golden_row, measured, places, record_sources
+from paperzoo.reports import bias_variance, description, golden_row, measured, places, record_sources
 from paperzoo.reports.analysis import analyse
 from paperzoo.reports.figures import draw, write_figures
 from paperzoo.reports.markdown import write_markdown
@@ -149,12 +150,17 @@ def load(folder: Path) -> Report:
     sweep = read(folder / f"{name}.yaml")
     found = record_sources.of_report(folder)
     said = description.read(folder / description.FILE)
-    return analyse(found.records, sweep, said, name=name, problems=found.problems, places=places.read(folder))
+    asked, stale = bias_variance.read(folder, found.records)
+    problems = [*found.problems, *stale]
+    return analyse(
+        found.records, sweep, said, name=name, problems=problems, places=places.read(folder), disagreement=asked
+    )
 
 
 def inputs(folder: Path) -> list[Path]:
     """The files in a report's folder that are given, not derived."""
-    names = (RECORDS, f"{folder.resolve().name}.yaml", PROBLEMS, places.FILE, description.FILE, golden_row.FILE)
+    names = (RECORDS, f"{folder.resolve().name}.yaml", PROBLEMS, places.FILE, description.FILE, golden_row.FILE,
+             bias_variance.FILE)  # fmt: skip
     return [folder / name for name in names if (folder / name).is_file()]
 
 
