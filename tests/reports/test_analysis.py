@@ -322,3 +322,13 @@ def test_the_commands_are_those_of_where_the_files_are():
     assert got.commands["run it on W&B"] == "wandb sweep 'my sweeps/x.yaml'"
     usual = analyse(records(), sweep(), name="x")
     assert usual.commands["write this report from the runs"] == usual.made_by == "python src/report.py sweeps/x.yaml"
+
+
+def test_each_seed_may_have_data_of_its_own():
+    given = records()
+    for entry in given:
+        entry.config = {**entry.config, "data": {"split_seed": entry.seed}}
+        entry.data.fingerprint = f"beef{entry.seed}"
+    assert not any("different sets of data" in line for line in analyse(given, sweep()).problems)
+    given[0].data.fingerprint = "of another split"
+    assert any("different sets of data" in line for line in analyse(given, sweep()).problems)
