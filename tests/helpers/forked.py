@@ -61,6 +61,10 @@ class Forked:
         """SIGTERM."""
         os.kill(self.pid, signal.SIGTERM)
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        os.kill(self.pid, signal.SIGKILL)
+
 
 def run(
     program: Path, *words: object, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 120
@@ -76,14 +80,16 @@ def run(
         return subprocess.CompletedProcess(argv, code, *(file.read_text(errors="replace") for file in (out, err)))
 
 
-def start(program: Path, *words: object, log: Path, env: Mapping[str, str] | None = None) -> Any:
+def start(
+    program: Path, *words: object, log: Path, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> Any:
     """Begin a command; what it prints goes to a file. A ``subprocess.Popen``, or what of it tests need."""
     argv = [str(program), *map(str, words)]
     if torch.cuda.is_available():
         return subprocess.Popen(
-            [sys.executable, *argv], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [sys.executable, *argv], env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-    return Forked(argv, log, None, env, None)
+    return Forked(argv, log, None, env, cwd)
 
 
 def start_ranks(program: Path, *words: object, ranks: int, logs: Path) -> list[Any]:

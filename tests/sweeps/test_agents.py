@@ -3,11 +3,11 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import forked
 import pytest
 import soak_sweep
 import yaml
@@ -20,6 +20,7 @@ from paperzoo.sweeps.storage import Plan, runs_of
 pytestmark = pytest.mark.full
 
 ROOT = Path(__file__).parents[2]
+SWEEP = ROOT / "src" / "sweep.py"
 PLAIN: dict[str, Any] = {
     "program": "tests/sweeps/quick.py",
     "method": "grid",
@@ -42,13 +43,17 @@ class Case:
         parameters = PLAIN["parameters"] | changes.pop("parameters", {})
         self.path.write_text(yaml.safe_dump(PLAIN | changes | {"parameters": parameters}))
 
-    def line(self, *words: str) -> list[str]:
-        """The command."""
-        return [sys.executable, "src/sweep.py", str(self.path), f"runs_dir={self.runs}", *words]
+    def line(self, *words: str) -> tuple[str, ...]:
+        """The command's words."""
+        return str(self.path), f"runs_dir={self.runs}", *words
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""
-        return subprocess.run(self.line(*words), cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        return forked.run(SWEEP, *self.line(*words), cwd=ROOT, timeout=300)
+
+    def start(self, *words: str) -> Any:
+        """Begin it."""
+        return forked.start(SWEEP, *self.line(*words), log=self.path.with_suffix(".log"), cwd=ROOT)
 
     @property
     def plan(self) -> Plan:
@@ -65,7 +70,7 @@ class Case:
         return [record.read(folder) for folder in there]
 
 
-def test_a_sweep_runs_to_its_end_and_again_does_nothing(tmp_path: Path) -> None:
+def test_a_sweep_runs_to_its_end_again_does_nothing_and_another_runs_what_is_new(tmp_path: Path) -> None:
     case = Case(tmp_path)
     done = case.run("agents=2")
     assert done.returncode == 0, done.stderr
@@ -75,11 +80,7 @@ def test_a_sweep_runs_to_its_end_and_again_does_nothing(tmp_path: Path) -> None:
     again = case.run()
     assert again.returncode == 0
     assert len(case.finished()) == 6
-
-
-def test_a_finished_identity_is_not_run_again_by_another_sweep(tmp_path: Path) -> None:
-    case = Case(tmp_path)
-    case.run("agents=2")
+    # A finished identity is not run again by another sweep.
     other = Case(tmp_path, parameters={"seed": {"values": [0, 1, 2, 3]}})
     other.path = other.path.rename(tmp_path / "other.yaml")
     assert other.run("agents=2").returncode == 0
@@ -110,13 +111,12 @@ def test_so_many_failures_stop_the_sweep(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_leaves_all_consistent_and_the_same_command_goes_on(tmp_path: Path, number: int, code: int) -> None:
     case = Case(tmp_path, parameters={"trainer.max_epochs": {"value": 8}})
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(case.line("agents=2"), cwd=ROOT, text=True, **pipes)
+    process = case.start("agents=2")
     wait_for(lambda: any(entry.epochs for entry in case.records()))
     os.kill(process.pid, number)
-    said, told = process.communicate(timeout=30)
+    said = process.communicate(timeout=30)[0]
     assert process.returncode == code
-    assert "the same command goes on" in told
+    assert "the same command goes on" in said
     assert " interrupted" in said
     assert "failed" not in said
     assert {entry.status for entry in case.records()} <= {"interrupted", "finished"}
@@ -128,7 +128,7 @@ def test_a_signal_leaves_all_consistent_and_the_same_command_goes_on(tmp_path: P
 
 def test_a_killed_sweep_takes_its_runs_with_it_and_they_go_on(tmp_path: Path) -> None:
     case = Case(tmp_path, parameters={"trainer.max_epochs": {"value": 8}})
-    process = subprocess.Popen(case.line("agents=2"), cwd=ROOT)
+    process = case.start("agents=2")
     wait_for(lambda: any(entry.epochs for entry in case.records()))
     process.kill()
     process.wait()
@@ -158,7 +158,7 @@ def test_hyperband_stops_a_run_through_its_agent(tmp_path: Path) -> None:
 
 def test_two_processes_share_a_sweep(tmp_path: Path) -> None:
     case = Case(tmp_path)
-    both = [subprocess.Popen(case.line(), cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(2)]
+    both = [case.start(), case.start()]
     assert [process.wait(120) for process in both] == [0, 0]
     assert len(case.finished()) == 6
     assert len(list(folders.all_folders(case.runs))) == 6
