@@ -3,12 +3,13 @@
 Trains the default model for one epoch with a state saved every 5 steps, and times each saving and each record write.
 Prints both, and the share that savings at the default interval (60 s) take of a run's time.
 
-    python benchmarks/checkpoint.py
+    python benchmarks/checkpoint.py [key=value ...]     other words are overrides of the run
 
 Goals: under 2 % of the default run's time; a record write under 5 ms.
 """
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -36,13 +37,13 @@ def timed(function: Callable[..., Any], seconds: list[float]) -> Callable[..., A
     return wrapper
 
 
-def main() -> None:
+def main(more: list[str]) -> None:
     saves: list[float] = []
     writes: list[float] = []
     L.Trainer.save_checkpoint = timed(L.Trainer.save_checkpoint, saves)
     record.write = timed(record.write, writes)
     with tempfile.TemporaryDirectory() as runs:
-        words = ["model=scnet", "trainer.max_epochs=1", "checkpoint.every_steps=5", "logger=none"]
+        words = ["model=scnet", "trainer.max_epochs=1", "checkpoint.every_steps=5", "logger=none", *more]
         train(compose("train", [*words, f"paths.runs_dir={runs}"]))
     saving, writing = statistics.median(saves), statistics.median(writes)
     print(f"\n{len(saves)} savings:       median {saving * 1000:6.1f} ms, most {max(saves) * 1000:.1f} ms")
@@ -51,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -1,6 +1,7 @@
 """Time of a training step and of inference: our Mask R-CNN against torchvision's, and Cascade Mask R-CNN and HTC.
 
     python benchmarks/detectors.py [rounds=5] [height=512] [width=640] [backbone=resnet50] [objects=8] [threads=2]
+        [proposals=1000] [regions=512] [detections=100]
 
 One drawn image with ``objects``. All detectors in turn in one process, several rounds, the order turned about in
 every other. A training step is the losses, their gradients and SGD. Torchvision's Mask R-CNN has our settings and our
@@ -20,7 +21,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -30,7 +31,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from paperzoo.papers import cascade_rcnn, htc, mask_rcnn
 
-CLASSES, STUFF, PROPOSALS, DETECTIONS = 80, 183, 1000, 100
+CLASSES, STUFF = 80, 183
 THEIRS = "torchvision Mask R-CNN"
 LEVELS = ["0", "1", "2", "3"]  # of torchvision's pyramid that regions are taken from
 NAMES = (  # our parameters' and torchvision's
@@ -48,13 +49,41 @@ NAMES = (  # our parameters' and torchvision's
     ("mask_heads.0.upsample.", "roi_heads.mask_predictor.conv5_mask."),
     ("mask_heads.0.logits.", "roi_heads.mask_predictor.mask_fcn_logits."),
 )
-DEFAULTS = {"rounds": "5", "height": "512", "width": "640", "backbone": "resnet50", "objects": "8", "threads": "2"}
+DEFAULTS = {
+    "rounds": "5", "height": "512", "width": "640", "backbone": "resnet50", "objects": "8", "threads": "2",
+    "proposals": "1000", "regions": "512", "detections": "100",
+}  # fmt: skip
+
+
+class Sizes(NamedTuple):
+    """How much of an image is computed: proposals in training, the sample of them, detections."""
+
+    proposals: int
+    regions: int
+    detections: int
+
+    @property
+    def ours(self) -> dict[str, int]:
+        """Options of our detectors: none where they are the papers' own, as ``proposals`` changes evaluation's, too."""
+        given = {"proposals": self.proposals, "regions": self.regions}
+        return {name: value for name, value in given.items() if value != int(DEFAULTS[name])}
+
+    @property
+    def theirs(self) -> dict[str, int]:
+        """Torchvision's, which has 1,000 proposals at evaluation, as ours have."""
+        fewer = max(1, self.proposals // 2) if "proposals" in self.ours else self.proposals
+        return {
+            "rpn_post_nms_top_n_train": self.proposals,
+            "rpn_post_nms_top_n_test": fewer,
+            "box_batch_size_per_image": self.regions,
+            "box_detections_per_img": self.detections,
+        }
 
 
 class Theirs(nn.Module):
     """Torchvision's with the settings of ``paperzoo.papers.mask_rcnn``, behind the same two methods as ours."""
 
-    def __init__(self, backbone: str, height: int, width: int) -> None:
+    def __init__(self, backbone: str, height: int, width: int, sizes: Sizes) -> None:
         super().__init__()
         trunk = resnet_fpn_backbone(backbone_name=backbone, weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=3)
         self.network = MaskRCNN(
@@ -64,11 +93,10 @@ class Theirs(nn.Module):
             max_size=max(height, width),
             image_mean=[0.0] * 3,
             image_std=[1.0] * 3,
-            rpn_post_nms_top_n_train=PROPOSALS,
             box_roi_pool=MultiScaleRoIAlign(LEVELS, 7, sampling_ratio=0),
             mask_roi_pool=MultiScaleRoIAlign(LEVELS, 14, sampling_ratio=0),
             box_score_thresh=0.0,
-            box_detections_per_img=DETECTIONS,
+            **sizes.theirs,
         )
         self.network.roi_heads.proposal_matcher.allow_low_quality_matches = True
 
@@ -113,10 +141,10 @@ def renamed(name: str) -> str:
     raise ValueError(f"{name}: has no counterpart in torchvision")
 
 
-def detectors(backbone: str, height: int, width: int) -> dict[str, nn.Module]:
+def detectors(backbone: str, height: int, width: int, sizes: Sizes) -> dict[str, nn.Module]:
     """By name; the first is what the others are compared with."""
-    own: dict[str, Any] = {"backbone": backbone}
-    theirs, ours = Theirs(backbone, height, width), mask_rcnn.build(CLASSES, **own)
+    own: dict[str, Any] = {"backbone": backbone, **sizes.ours}
+    theirs, ours = Theirs(backbone, height, width, sizes), mask_rcnn.build(CLASSES, **own)
     theirs.take(ours)
     return {
         THEIRS: theirs,
@@ -144,7 +172,7 @@ def drawn(height: int, width: int, objects: int) -> tuple[torch.Tensor, list[dic
     return torch.randn(1, 3, height, width, generator=random), [target]
 
 
-def training(network: Any, images: torch.Tensor, targets: list[dict[str, Any]]) -> Callable[[], Any]:
+def training(network: Any, images: torch.Tensor, targets: list[dict[str, Any]], _: Sizes) -> Callable[[], Any]:
     """A step."""
     optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=1e-5, momentum=0.9)
     size = [tuple(images.shape[2:])]
@@ -157,13 +185,13 @@ def training(network: Any, images: torch.Tensor, targets: list[dict[str, Any]]) 
     return step
 
 
-def inference(network: Any, images: torch.Tensor, _: Any) -> Callable[[], Any]:
+def inference(network: Any, images: torch.Tensor, _: Any, sizes: Sizes) -> Callable[[], Any]:
     """The detections of an image: as many as are allowed, since any score is enough."""
     size = [tuple(images.shape[2:])]
 
     def step() -> None:
         with torch.no_grad():
-            network.eval().detect(images, size, score_threshold=0.0, max_detections=DETECTIONS)
+            network.eval().detect(images, size, score_threshold=0.0, max_detections=sizes.detections)
 
     return step
 
@@ -217,12 +245,13 @@ def main(given: dict[str, str]) -> None:
     torch.set_num_threads(int(given["threads"]))
     torch.manual_seed(0)
     height, width = int(given["height"]), int(given["width"])
-    networks = detectors(given["backbone"], height, width)
+    sizes = Sizes(int(given["proposals"]), int(given["regions"]), int(given["detections"]))
+    networks = detectors(given["backbone"], height, width, sizes)
     images, targets = drawn(height, width, int(given["objects"]))
     print(f"{given['backbone']}, {height} x {width}, {given['threads']} threads, torch {torch.__version__}")
     rounds = int(given["rounds"])
     for what, make in (("training step", training), ("inference", inference)):
-        compare(what, networks, {name: make(one, images, targets) for name, one in networks.items()}, rounds)
+        compare(what, networks, {name: make(one, images, targets, sizes) for name, one in networks.items()}, rounds)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Interleaved over the same 10,000 images (drawn, or CIFAR-10's with DATA_DIR set)
 batch augmentation; (b) torchvision's v2 transforms on PIL images that are decoded already, in a DataLoader; (c) the
 same, decoding a PNG for every image. (b) and (c) take the best of 0, 1 and 2 workers. Prints images/s and ratios.
 
-    python benchmarks/input.py [repeats]
+    python benchmarks/input.py [repeats] [images]
 
 Goal: at least 8 times the images/s of (b).
 """
@@ -30,7 +30,7 @@ from paperzoo.data.order import Order
 from paperzoo.data.samplers import shuffled
 from paperzoo.training import load_data
 
-COUNT, BATCH = 10_000, 128
+BATCH = 128
 MEAN, STD = [0.49, 0.48, 0.45], [0.25, 0.24, 0.26]
 
 
@@ -64,12 +64,12 @@ def _png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def pixels() -> np.ndarray:
-    """(N, 3, 32, 32) uint8."""
+def pixels(count: int) -> np.ndarray:
+    """(count, 3, 32, 32) uint8."""
     if "DATA_DIR" in os.environ:
         data = load_data(compose("train", ["model=resnet", "data=cifar10"]))
-        return data.tensors("train")[0][:COUNT].numpy()
-    return np.random.default_rng(0).integers(0, 256, (COUNT, 3, 32, 32), dtype=np.uint8)
+        return data.tensors("train")[0][:count].numpy()
+    return np.random.default_rng(0).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
 
 
 def memory(images: torch.Tensor) -> Callable[[], Iterable[torch.Tensor]]:
@@ -101,8 +101,8 @@ def speed(epoch: Callable[[], Iterable[torch.Tensor]]) -> float:
     return seen / (time.perf_counter() - start)
 
 
-def main(repeats: int) -> None:
-    images = pixels()
+def main(repeats: int = 5, count: int = 10_000) -> None:
+    images = pixels(count)
     decoded, files = Pictures(images, decode=False), Pictures(images, decode=True)
     paths = {"memory": memory(torch.from_numpy(images))}
     paths |= {f"PIL, {w} workers": pil(decoded, w) for w in (0, 1, 2)}
@@ -124,4 +124,4 @@ def main(repeats: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    main(*map(int, sys.argv[1:]))
