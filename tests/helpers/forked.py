@@ -23,7 +23,13 @@ class Forked:
     """What of ``subprocess.Popen`` tests need; what it prints goes to one file, or to two."""
 
     def __init__(
-        self, argv: list[str], out: Path, err: Path | None, env: Mapping[str, str] | None, cwd: Path | None
+        self,
+        argv: list[str],
+        out: Path,
+        err: Path | None,
+        env: Mapping[str, str] | None,
+        cwd: Path | None,
+        source: Path | None = None,
     ) -> None:
         import paperzoo.training  # noqa: F401  imported before the fork, else each fork imports it
 
@@ -32,7 +38,7 @@ class Forked:
         sys.stderr.flush()
         self.pid = os.fork()
         if not self.pid:
-            _child(argv, (out, err or out), dict(os.environ if env is None else env), cwd)
+            _child(argv, (out, err or out), dict(os.environ if env is None else env), cwd, source)
 
     def poll(self) -> int | None:
         """The exit code, once it has ended."""
@@ -67,17 +73,35 @@ class Forked:
 
 
 def run(
-    program: Path, *words: object, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 120
+    program: Path,
+    *words: object,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 120,
+    source: Path | None = None,
 ) -> "subprocess.CompletedProcess[str]":
-    """What ``python <program> <words>`` does, as ``subprocess.run`` with captured text gives it."""
+    """What ``python <program> <words>`` does, as ``subprocess.run`` with captured text gives it.
+
+    With ``source`` it is the Paperzoo of that folder, of which nothing is imported yet.
+    """
     argv = [str(program), *map(str, words)]
+    if source is not None:
+        env = {**(os.environ if env is None else env), "PYTHONPATH": str(source)}
     if torch.cuda.is_available():
         command = [sys.executable, *argv]
         return subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, timeout=timeout, check=False)
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        code = Forked(argv, out, err, env, cwd).wait(timeout)
+        code = Forked(argv, out, err, env, cwd, source).wait(timeout)
         return subprocess.CompletedProcess(argv, code, *(file.read_text(errors="replace") for file in (out, err)))
+
+
+def in_place_of_a_process(
+    command: list[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 120, **_: Any
+) -> "subprocess.CompletedProcess[str]":
+    """For ``subprocess.run(..., capture_output=True, text=True)`` of a Python program."""
+    program, *words = (str(word) for word in command[1:] if word != "-P")
+    return run(Path(program), *words, env=env, cwd=cwd, timeout=timeout)
 
 
 def start(
@@ -86,9 +110,8 @@ def start(
     """Begin a command; what it prints goes to a file. A ``subprocess.Popen``, or what of it tests need."""
     argv = [str(program), *map(str, words)]
     if torch.cuda.is_available():
-        return subprocess.Popen(
-            [sys.executable, *argv], env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        return subprocess.Popen([sys.executable, *argv], env=env, cwd=cwd, start_new_session=True, **pipes)
     return Forked(argv, log, None, env, cwd)
 
 
@@ -112,7 +135,9 @@ def torchrun(rank: int, ranks: int, port: int) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _child(argv: list[str], files: tuple[Path, Path], environment: dict[str, str], cwd: Path | None) -> NoReturn:
+def _child(
+    argv: list[str], files: tuple[Path, Path], environment: dict[str, str], cwd: Path | None, source: Path | None
+) -> NoReturn:
     code: object = 1
     try:
         os.setsid()
@@ -128,6 +153,10 @@ def _child(argv: list[str], files: tuple[Path, Path], environment: dict[str, str
 
         GlobalHydra.instance().clear()
         sys.argv = argv
+        if source is not None:
+            for name in [name for name in sys.modules if name.partition(".")[0] == "paperzoo"]:
+                del sys.modules[name]
+            sys.path.insert(0, str(source))
         try:
             runpy.run_path(argv[0], run_name="__main__")
             code = 0

@@ -2,11 +2,11 @@
 
 import csv
 import os
-import subprocess
 import sys
 import zlib
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import torch
@@ -36,10 +36,9 @@ def predict(words, entry, runs, out, **options):
 def test_a_classifier_from_the_command_line(runs, classifier, digits, tmp_path):
     folder, labels = digits
     (tmp_path / "zz_broken.png").write_bytes(b"no image")
-    command = [sys.executable, str(SRC / "predict.py"), f"run={classifier.id}", str(folder),
-               str(tmp_path / "zz_broken.png"), f"out={tmp_path / 'out'}", "top=3"]  # fmt: skip
+    words = (f"run={classifier.id}", folder, tmp_path / "zz_broken.png", f"out={tmp_path / 'out'}", "top=3")
     environment = os.environ | {"RUNS_DIR": str(runs), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = forked.run(SRC / "predict.py", *words, env=environment)
     assert done.returncode == 0, done.stderr
     rows = rows_of(tmp_path / "out")
     assert [row["file"] for row in rows[::3]] == [f"{n:03}.png" for n in range(len(labels))]

@@ -1,5 +1,8 @@
 """A member of an ensemble, taken out as a model of its own."""
 
+from types import SimpleNamespace
+
+import forked
 import pytest
 import torch
 from contract import configured, equal_state
@@ -7,8 +10,7 @@ from contract import configured, equal_state
 import paperzoo
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
-from paperzoo.inference import loading
-from paperzoo.inference.exporting import run as export
+from paperzoo.inference import exporting, loading
 from paperzoo.tasks.ensembles import EnsembleClassification
 from paperzoo.training import train
 
@@ -44,9 +46,10 @@ def test_a_member_gives_its_own_logits_and_is_a_module_of_its_paper(trained):
     assert alone.groups["norm"]["name"] == entry.config["norm"]["name"]
 
 
-def test_a_member_is_written_and_read_again(trained, tmp_path, capsys):
+def test_a_member_is_written_and_read_again(trained, tmp_path, capsys, monkeypatch):
     _, entry, runs, _ = trained
-    path = export(
+    monkeypatch.setattr(exporting, "subprocess", SimpleNamespace(run=forked.in_place_of_a_process))
+    path = exporting.run(
         entry.id, str(tmp_path / "member.safetensors"), format="safetensors", member=1, images=8, runs_dir=str(runs)
     )
     assert "equal the network's" in " ".join(capsys.readouterr().out.split())

@@ -191,15 +191,6 @@ def test_heads_and_features(name):
     torch.testing.assert_close(network(x.double()), last.mean((2, 3)).double(), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_exports(name):
-    network = timm.create_model(name, multiplier=0.25, in_chans=1).eval()
-    batch = {"x": {0: torch.export.Dim("batch", min=1, max=64)}}
-    program = torch.export.export(network, (torch.randn(4, 1, 28, 28),), dynamic_shapes=batch)
-    x = torch.randn(7, 1, 28, 28)
-    torch.testing.assert_close(program.module()(x), network(x))
-
-
 @pytest.mark.parametrize(
     ("name", "options", "says"),
     [
