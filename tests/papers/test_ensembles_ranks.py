@@ -1,9 +1,8 @@
 """Ensembles over two ranks are those of one: members, bootstrap counts, errors, folds and out-of-bag estimates."""
 
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 
@@ -22,10 +21,15 @@ MODELS = {
 }
 
 
-def trained(runs, *words):
-    command = [sys.executable, TRAIN, *WORDS, *words, f"paths.runs_dir={runs}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def trained(runs, ranks, *words):
+    words, logs = (*WORDS, *words, f"paths.runs_dir={runs}"), runs.parent / f"{runs.name}.logs"
+    if ranks == 1:
+        processes = [forked.start(TRAIN, *words, log=logs)]
+    else:
+        processes = forked.start_ranks(TRAIN, *words, ranks=ranks, logs=logs)
+    for process in processes:
+        output = process.communicate(timeout=300)[0]
+        assert process.returncode == 0, output[-3000:]
     (path,) = runs.glob("*/*/*/run.json")
     entry = record.read(path.parent)
     return entry, checkpoints.load(path.parent / entry.checkpoints["last"])
@@ -34,8 +38,8 @@ def trained(runs, *words):
 @pytest.mark.parametrize("model", MODELS)
 def test_two_ranks_train_the_ensemble_of_one(model, tmp_path):
     words = [f"model={model}", *MODELS[model]]
-    one, expected = trained(tmp_path / "one", *words, "trainer=cpu", "data.batch_size=16")
-    two, got = trained(tmp_path / "two", *words, "trainer=ddp_cpu", "data.batch_size=8")
+    one, expected = trained(tmp_path / "one", 1, *words, "trainer=cpu", "data.batch_size=16")
+    two, got = trained(tmp_path / "two", 2, *words, "trainer=ddp_cpu", "data.batch_size=8")
     assert two.ranks == 2
     assert expected["state_dict"].keys() == got["state_dict"].keys()
     for name, value in expected["state_dict"].items():
