@@ -2,9 +2,9 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 from wandb_server import Server
 
@@ -31,8 +31,7 @@ def trained(
     environment = os.environ | {
         "WANDB_API_KEY": key, "WANDB_BASE_URL": url, "WANDB_ERROR_REPORTING": "false", "HOME": str(home),
     }  # fmt: skip
-    command = [sys.executable, TRAIN, *WORDS, *words, f"paths.runs_dir={runs / 'runs'}"]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return forked.run(TRAIN, *WORDS, *words, f"paths.runs_dir={runs / 'runs'}", env=environment)
 
 
 def files_with(key: str, folder: Path) -> list[Path]:
