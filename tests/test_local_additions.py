@@ -8,9 +8,9 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from paperzoo.runs import folders, record
@@ -168,9 +168,8 @@ def digests(root: Path) -> dict[str, str]:
 
 
 def command(root: Path, program: str, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(root / "src"), "OMP_NUM_THREADS": "1", "COLUMNS": "160"}
-    done = [sys.executable, str(root / "src" / program), *words]
-    return subprocess.run(done, cwd=root, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "160"}
+    return forked.run(root / "src" / program, *words, cwd=root, env=environment, source=root / "src")
 
 
 def code_of(root: Path) -> str:
@@ -179,14 +178,15 @@ def code_of(root: Path) -> str:
         "from paperzoo.config import compose\nfrom paperzoo.runs.identity import code_of\nimport json\n"
         "print(json.dumps(code_of(compose('train', ['model=resnet']))))"
     )
-    environment = os.environ | {"PYTHONPATH": str(root / "src")}
-    return subprocess.run(
-        [sys.executable, "-c", script], cwd=root, env=environment, capture_output=True, text=True, check=True
-    ).stdout
+    (root / "code_of.py").write_text(script)
+    done = forked.run(root / "code_of.py", cwd=root, source=root / "src")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_what_is_added_as_files_works_and_edits_nothing(tree):
-    before, version = digests(tree), code_of(tree)
+    version = code_of(tree)
+    before = digests(tree)
     for name, content in ADDED.items():
         (tree / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / name).write_text(content.lstrip("\n"))
