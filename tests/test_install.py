@@ -55,11 +55,44 @@ def installed(tmp_path_factory) -> Path:
     return python.parent
 
 
-def run(installed: Path, cwd: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def environment_of(installed: Path) -> dict[str, str]:
     environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "RUNS_DIR")}
-    environment |= {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "PATH": f"{installed}:{os.environ['PATH']}"}
-    words = [str(installed / command[0]), *command[1:]]
-    return subprocess.run(words, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return environment | {"OMP_NUM_THREADS": "1", "COLUMNS": "160", "PATH": f"{installed}:{os.environ['PATH']}"}
+
+
+def run(installed: Path, cwd: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    words, options = [str(installed / command[0]), *command[1:]], {"capture_output": True, "text": True}
+    return subprocess.run(words, cwd=cwd, env=environment_of(installed), timeout=300, check=False, **options)
+
+
+SERVER = f"""
+import sys
+sys.path.append({str(ROOT / "tests" / "helpers")!r})
+import json, pathlib, forked
+for line in sys.stdin:
+    words, cwd, environment = json.loads(line)
+    done = forked.run(*map(pathlib.Path, words[:1]), *words[1:], env=environment, cwd=pathlib.Path(cwd), timeout=300)
+    print(json.dumps([done.returncode, done.stdout, done.stderr]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def warm(installed, tmp_path_factory):
+    """As ``run``, in forks of one process of the environment, whose imports take most of a command's time."""
+    environment = environment_of(installed)
+    cwd = tmp_path_factory.mktemp("server")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    server = subprocess.Popen([installed / "python", "-c", SERVER], env=environment, cwd=cwd, **pipes)
+
+    def call(cwd: Path, *command: str) -> subprocess.CompletedProcess[str]:
+        words = [str(installed / command[0]), *command[1:]]
+        server.stdin.write(json.dumps([words, str(cwd), environment]) + "\n")
+        server.stdin.flush()
+        return subprocess.CompletedProcess(words, *json.loads(server.stdout.readline()))
+
+    yield call
+    server.stdin.close()
+    server.wait(30)
 
 
 @pytest.fixture(scope="module")
@@ -77,27 +110,27 @@ def entry_of(cwd: Path) -> record.Record:
     return record.read(next(folders.all_folders(cwd / "runs")))
 
 
-def test_train_evaluate_runs_predict_export(installed, trained):
+def test_train_evaluate_runs_predict_export(warm, trained):
     entry = entry_of(trained)
     assert entry.status == "finished"
     assert entry.provenance.git_commit is None
     assert "paperzoo/papers/scnet/network.py" in entry.provenance.code_files
-    done = run(installed, trained, "paperzoo", "evaluate", entry.id)
+    done = warm(trained, "paperzoo", "evaluate", entry.id)
     assert done.returncode == 0, done.stderr
     assert "every metric equals the record, bit for bit" in done.stdout
-    assert entry.id in run(installed, trained, "paperzoo", "runs").stdout
+    assert entry.id in warm(trained, "paperzoo", "runs").stdout
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(trained / "photo.png")
-    done = run(installed, trained, "paperzoo", "predict", f"run={entry.id}", "photo.png")
+    done = warm(trained, "paperzoo", "predict", f"run={entry.id}", "photo.png")
     assert done.returncode == 0, done.stderr
     assert (trained / "predictions" / "predictions.csv").read_text().count("photo.png") == 5
-    done = run(installed, trained, "paperzoo", "export", f"run={entry.id}", "format=safetensors", "out=net.safetensors")
+    done = warm(trained, "paperzoo", "export", f"run={entry.id}", "format=safetensors", "out=net.safetensors")
     assert done.returncode == 0, done.stderr
-    script = (
+    (trained / "compare.py").write_text(
         "import paperzoo, torch, json; a = paperzoo.load('net.safetensors'); "
         f"b = paperzoo.load('runs/scnet/{entry.identity}/1'); x = a.transform('photo.png')[None]; "
         "print(json.dumps([torch.equal(a(x), b(x)), paperzoo.__file__]))"
     )
-    done = run(installed, trained, "python", "-c", script)
+    done = warm(trained, str(trained / "compare.py"))
     equal, file = json.loads(done.stdout)
     assert equal
     assert str(ROOT) not in file
@@ -118,9 +151,10 @@ def test_two_ranks_are_started(installed, tmp_path):
     assert (entry_of(tmp_path).ranks, entry_of(tmp_path).status) == (2, "finished")
 
 
-def test_timm_has_the_networks(installed, tmp_path):
+def test_timm_has_the_networks(warm, tmp_path):
     script = "import paperzoo, timm; print(sum(p.numel() for p in timm.create_model('scnet50').parameters()))"
-    done = run(installed, tmp_path, "python", "-c", script)
+    (tmp_path / "count.py").write_text(script)
+    done = warm(tmp_path, str(tmp_path / "count.py"))
     assert done.stdout.strip() == "25564584", done.stderr
 
 
@@ -140,8 +174,8 @@ def test_a_mistake_is_one_line_that_names_commands_as_they_are_called(installed,
     assert run(installed, tmp_path, "paperzoo", "--help").returncode == 0
 
 
-def test_the_zoo_and_a_sweep(installed, tmp_path):
-    shown = run(installed, tmp_path, "paperzoo", "zoo", "scnet")
+def test_the_zoo_and_a_sweep(warm, tmp_path):
+    shown = warm(tmp_path, "paperzoo", "zoo", "scnet")
     assert "Self-Calibrated" in shown.stdout
     sweep = {
         "program": "src/train.py", "method": "grid", "name": "x", "description": "Does it run?",
@@ -154,7 +188,7 @@ def test_the_zoo_and_a_sweep(installed, tmp_path):
     }  # fmt: skip
     (tmp_path / "sweeps").mkdir()
     (tmp_path / "sweeps" / "x.yaml").write_text(json.dumps(sweep))
-    done = run(installed, tmp_path, "paperzoo", "sweep", "sweeps/x.yaml", "agents=1")
+    done = warm(tmp_path, "paperzoo", "sweep", "sweeps/x.yaml", "agents=1")
     assert done.returncode == 0, done.stdout + done.stderr
     entries = [record.read(folder) for folder in folders.all_folders(tmp_path / "runs")]
     assert [(entry.seed, entry.status) for entry in entries] == [(0, "finished")]
