@@ -3,11 +3,10 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from interruption import stopped_by
@@ -193,18 +192,11 @@ def test_sigterm_from_outside_ends_in_time_with_143_and_no_secret_is_written(tmp
     key = os.urandom(20).hex()
     words = [word for word in WORDS if word != "logger=none"] + ["trainer.max_epochs=500", f"paths.runs_dir={tmp_path}"]
     words += ["data.in_memory=false", "data.workers=2"]
-    environment = os.environ | {"WANDB_API_KEY": key, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen(
-        [sys.executable, TRAIN, *words],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+    log = tmp_path.parent / f"{tmp_path.name}.log"
+    process = forked.start(TRAIN, *words, log=log, env=os.environ | {"WANDB_API_KEY": key})
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("*/*/*/metrics.csv")):  # an epoch is done
-        assert process.poll() is None, process.stdout.read()
+        assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert record.read(only(tmp_path)).observed_status() == "running"
