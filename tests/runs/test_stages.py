@@ -1,11 +1,10 @@
 """Several stages in one run: rows, cost, outcomes and weights of each; parents; evaluation of what stages left."""
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 import torch
 from interruption import Died
@@ -142,10 +141,7 @@ def test_a_loop_may_be_the_first_stage_of_ranks_that_lightning_starts(tmp_path):
              f"paths.runs_dir={tmp_path}", f"procedure._target_=pruning.{SearchTrain.__name__}"]  # fmt: skip
     train_py = Path(__file__).resolve().parents[2] / "src" / "train.py"
     path = os.pathsep.join([str(HELPERS), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, train_py, *words],
-        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+    done = forked.run(train_py, *words, env={**os.environ, "PYTHONPATH": path}, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     (place,) = tmp_path.glob("*/*/*/run.json")
     entry = record.read(place.parent)
