@@ -31,7 +31,7 @@ FEW = [  # of every kind of task, with words that change the most
 
 def train_two_steps(run: Run) -> None:
     """As a run does it: Lightning's trainer, the chosen optimiser and schedule."""
-    config = compose("train", run.words())
+    config = run.config()
     data = make_data(config)
     module = make_module(config, data)
     before = copy.deepcopy(module.network.state_dict())
@@ -47,6 +47,7 @@ def train_two_steps(run: Run) -> None:
 @pytest.mark.promise
 @pytest.mark.parametrize("run", FEW, ids=lambda run: run.model.name)
 def test_a_few_compositions_train(run):
+    assert run.config() == compose("train", run.words())
     train_two_steps(run)
 
 
@@ -77,8 +78,25 @@ def test_the_page_has_every_word_and_model():
 
 
 @pytest.mark.full
-def test_the_page_is_current():
-    assert choices.page() == covering.PAGE.read_text(), "write it again: python -m paperzoo.pages.choices"
+def test_the_page_is_current(monkeypatch):
+    """At half the cost: words are put into a model's composition and taken out again, not into a copy of it."""
+    original = choices.composed
+
+    def composed(model, chosen):
+        base = choices._base(model)
+        kept = {group: base[group] for group in chosen}
+        try:
+            return original(model, chosen)
+        finally:
+            for group, node in kept.items():
+                base[group] = node
+
+    monkeypatch.setattr(choices, "deepcopy", lambda base: base)
+    monkeypatch.setattr(choices, "composed", composed)
+    choices._base.cache_clear()
+    page = choices.page()
+    choices._base.cache_clear()  # their structure is open now
+    assert page == covering.PAGE.read_text(), "write it again: python -m paperzoo.pages.choices"
 
 
 @pytest.mark.full
