@@ -1,7 +1,9 @@
 """What all tests share."""
 
 import os
+from functools import cache
 
+import omegaconf.base
 import pytest
 import tiers
 import torch
@@ -11,6 +13,8 @@ os.environ.pop("RUNS_DIR", None)
 os.environ["WANDB_MODE"] = "offline"
 os.environ["PICTURES"] = "false"  # half of the time of a small run; a test that looks at one asks for it
 torch.set_num_threads(1)  # tests run side by side
+# A hundred texts such as ${optimizer.lr} are parsed in thousands of compositions; what a text means never changes.
+omegaconf.base.parse = cache(omegaconf.base.parse)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
