@@ -7,10 +7,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from composed import compose
 from contract import configured, demand_same, equal_state, last_checkpoint
 from interruption import Died, dying_at
 
-from paperzoo.config import compose
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
@@ -184,14 +184,14 @@ def assert_goes_on(alone, runs, dies):
 FULL = pytest.mark.full
 
 
-@pytest.mark.parametrize("step", [25, *(pytest.param(step, marks=FULL) for step in (3, 20, 21, 59))])
+@pytest.mark.parametrize("step", [25, *(pytest.param(step, marks=FULL) for step in (20, 21))])
 def test_a_kill_within_a_stage_goes_on_exactly(step, alone, tmp_path):
     assert_goes_on(alone, tmp_path, dying_at(step))
 
 
 @pytest.mark.parametrize(("where", "call"), [
     ("judge", 2),
-    *(pytest.param(*place, marks=FULL) for place in (("judge", 1), ("judge", 3), ("elect", 1), ("vote", 2))),
+    *(pytest.param(*place, marks=FULL) for place in (("elect", 1), ("vote", 2))),
 ])  # fmt: skip
 def test_a_kill_between_stages_goes_on_exactly(where, call, alone, tmp_path, monkeypatch):
     """While errors are counted, before the vote, in it."""
