@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 import yaml
+from composed import compose
 from pydantic import BaseModel, ConfigDict
 from torch.utils._pytree import tree_map_only
 
 from paperzoo import cards
-from paperzoo.config import compose
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import Batch, RunData
 from paperzoo.reports import golden_row
@@ -56,7 +56,8 @@ def configured(paper: str, *extra: str, runs: Path | None = None, of: Row | None
     """A paper's configuration in small."""
     chosen = of or row(paper)
     words = [f"model={paper}", *RUN, *chosen.data, *chosen.small, *extra]
-    return compose("train", words + ([f"paths.runs_dir={runs}"] if runs else []))
+    config: Config = compose("train", words + ([f"paths.runs_dir={runs}"] if runs else []))
+    return config
 
 
 def batch_of(data: RunData, dtype: torch.dtype = torch.float32) -> Batch:
