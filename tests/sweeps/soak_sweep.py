@@ -2,24 +2,27 @@
 
     python tests/sweeps/soak_sweep.py [kills=10] [agents=2] [seed=0] [storage=]
 
-In the end exactly the planned runs must have finished, none twice, none lost. Prints where each kill struck.
+Each kill comes within a second after a run of the sweep has begun. In the end exactly the planned runs must have
+finished, none twice, none lost. Prints what is wrong.
 """
 
-import os
 import random
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
-from paperzoo.runs import folders, record
-from paperzoo.sweeps.specification import read
-from paperzoo.sweeps.storage import Plan, runs_of
-
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "helpers"))  # as a program
+
+import forked  # noqa: E402
+
+from paperzoo.runs import folders, record  # noqa: E402
+from paperzoo.sweeps.specification import read  # noqa: E402
+from paperzoo.sweeps.storage import Plan, runs_of  # noqa: E402
+
 SWEEP = """
 program: src/train.py
 method: grid
@@ -44,21 +47,32 @@ def kill_and_restart(
     path, runs, chance = folder / "killed.yaml", folder / "runs", random.Random(seed)
     path.write_text(SWEEP + f"run_cap: {cells}\n")
     url = url or f"sqlite:///{runs / 'sweeps' / 'killed.db'}"
-    line = [sys.executable, "src/sweep.py", str(path), f"agents={agents}", f"runs_dir={runs}", f"storage={url}"]
+    program, words = ROOT / "src" / "sweep.py", [str(path), f"agents={agents}", f"runs_dir={runs}", f"storage={url}"]
     struck = 0
     while struck < kills:
-        process = subprocess.Popen(line, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        try:
-            process.wait(timeout=chance.uniform(1, 10))
+        begun = time.time()
+        process = forked.start(program, *words, log=folder / "log", cwd=ROOT)
+        while process.poll() is None and not _has_run(runs, begun):
+            time.sleep(0.02)
+        time.sleep(chance.uniform(0, 1))
+        if process.poll() is not None:
             break  # done before the next kill
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            struck += 1
+        process.kill()
+        process.wait()
+        struck += 1
         if chance.random() < 0.5:
             time.sleep(chance.uniform(0, 2))
-    subprocess.run(line, cwd=ROOT, check=True)
+    done = forked.run(program, *words, cwd=ROOT, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
     return [*([] if struck == kills else [f"only {struck} of {kills} kills struck"]), *_wrong(path, runs, url)]
+
+
+def _has_run(runs: Path, since: float) -> bool:
+    """Whether a run has said since then where it is."""
+    told = (runs / "sweeps" / "killed").glob("*.run")
+    with suppress(FileNotFoundError):  # an agent has just removed it, and begins the run
+        return any(path.stat().st_mtime > since for path in told)
+    return False
 
 
 def _wrong(path: Path, runs: Path, url: str) -> list[str]:
