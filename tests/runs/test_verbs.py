@@ -9,9 +9,9 @@ from pathlib import Path
 
 import forked
 import pytest
+from composed import compose
 from drawn import folder
 
-from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.reproduction import reproduce
@@ -73,10 +73,23 @@ def test_reproduce_prints_the_first_difference_and_fails(copy):
     assert "NOT reproduced, neither bit for bit nor within 0.001 (relative): epoch 2: val/loss is " in allowed.stdout
 
 
-def process(name: str, *words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """A process of its own, since one that is forked must not begin to use several threads."""
+IN_A_ROW = """
+import json, runpy, sys
+for words in json.loads(sys.argv[1]):
+    sys.argv, code = words, 0
+    try:
+        runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as end:
+        code = end.code or 0
+    print(f"ended with {code}", flush=True)
+"""
+
+
+def process(*commands: tuple[str, ...], folder: Path) -> subprocess.CompletedProcess[str]:
+    """Verbs in a process of their own, since one that is forked must not begin to use several threads."""
     environment = os.environ | {"RUNS_DIR": str(folder)}
-    command = [sys.executable, SRC / f"{name}.py", *words]
+    words = json.dumps([[str(SRC / f"{name}.py"), *given] for name, *given in commands])
+    command = [sys.executable, "-c", IN_A_ROW, words]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -109,9 +122,10 @@ def test_a_record_of_more_threads_than_this_machine_takes(copy):
     content = json.loads(place.read_text())
     content["determinism"]["threads"] = 1000
     place.write_text(json.dumps(content))
-    assert process("evaluate", f"run={first.id}", folder=copy).returncode == 0
-    done = process("reproduce", first.id, "tolerance=1", folder=copy)  # how far they are apart depends on the machine
+    # How far they are apart depends on the machine.
+    done = process(("evaluate", f"run={first.id}"), ("reproduce", first.id, "tolerance=1"), folder=copy)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ended with 0") == 2, done.stdout + done.stderr
     assert f"note: threads were 1000, now there are {4 * os.cpu_count()}" in done.stdout
 
 
