@@ -23,6 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,11 @@ def die_at(step: int, delay: float) -> None:
 
 def run(words: list[str], log: Path, *, ranks: int, port: int, kill: tuple[int, int, float] | None) -> bool:
     """Fork the ranks of one run; whether all ended well (else one was killed). ``kill`` is (rank, step, delay)."""
-    pids = []
+    config, pids = configured(tuple(words)), []
     for rank in range(ranks):
         pid = os.fork()
         if pid == 0:
-            _child(words, log, rank, ranks, port, kill)
+            _child(config, log, rank, ranks, port, kill)
         pids.append(pid)
     codes = []
     while pids:
@@ -132,7 +133,13 @@ def run(words: list[str], log: Path, *, ranks: int, port: int, kill: tuple[int, 
     return all(code == 0 for code in codes)
 
 
-def _child(words: list[str], log: Path, rank: int, ranks: int, port: int, kill: tuple[int, int, float] | None) -> None:
+@cache
+def configured(words: tuple[str, ...]) -> Any:
+    """Composed before the fork, once for all ranks and kills of a trial."""
+    return compose("train", words)
+
+
+def _child(config: Any, log: Path, rank: int, ranks: int, port: int, kill: tuple[int, int, float] | None) -> None:
     code = 1
     try:
         handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o644)
@@ -144,7 +151,7 @@ def _child(words: list[str], log: Path, rank: int, ranks: int, port: int, kill: 
             os.environ |= torchrun(rank, ranks, port)
         if kill and kill[0] == rank:
             die_at(kill[1], kill[2])
-        train(compose("train", words))
+        train(config)
         code = 0
     except BaseException:
         import traceback
