@@ -197,7 +197,6 @@ def test_missing_packages_are_named(runs, classifier, tmp_path):
 
 LARGE = {  # with stems and blocks that small networks do not have, few of them: the others have no other operators
     "res2net50_26w_4s": {"layers": (2, 1, 1, 1)},
-    "shufflenet_v2_1_0x": {},
     "nasnet_a_mobile": {"cells": 1},
 }
 CLASSIFYING = [  # but for those whose network is ResNet's: a loss or a recipe is in no exported file
