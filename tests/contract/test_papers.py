@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from composed import compose
 from contract import batch_of, configured, equal_state, golden_losses, loss_of, papers, row
 from interruption import stopped_by
 
 from paperzoo import accounting, cards
-from paperzoo.config import compose, dump, load_config
+from paperzoo.config import dump, load_config
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.errors import Interrupted, UserError

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from composed import compose
 from PIL import Image
 
-from paperzoo.config import compose
 from paperzoo.data.images.module import ImageData
 
 

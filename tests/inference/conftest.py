@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from composed import compose
 from contract import configured
 from PIL import Image
 
-from paperzoo.config import compose
 from paperzoo.training import load_data, train
 
 CLASSIFIER = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=160", "data.batch_size=16",

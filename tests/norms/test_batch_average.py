@@ -4,9 +4,9 @@ import csv
 
 import pytest
 import torch
+from composed import compose
 from torch import nn
 
-from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.norms.batch_average import batch_average

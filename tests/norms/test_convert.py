@@ -7,11 +7,11 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from composed import compose
 from timm.layers import BatchNormAct2d, Conv2dSame
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
-from paperzoo.config import compose
 from paperzoo.config.schema import Optimizer
 from paperzoo.errors import UserError
 from paperzoo.norms import InstanceNorm2d, SyncBatchNorm, convert, is_norm

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from composed import compose
 from contract import batch_of, configured, equal_state
 from sklearn.datasets import load_digits, load_wine
 from sklearn.ensemble import BaggingClassifier
@@ -12,7 +13,6 @@ from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch.nn import functional as F
 
-from paperzoo.config import compose
 from paperzoo.data import samplers
 from paperzoo.data.interface import make_data
 from paperzoo.errors import RunError, UserError

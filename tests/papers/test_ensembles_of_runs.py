@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 import torch
+from composed import compose
 from contract import configured, equal_state, last_checkpoint
 
 import paperzoo
-from paperzoo.config import compose
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate

@@ -7,10 +7,10 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from composed import compose
 from torch.utils.checkpoint import checkpoint
 
 from paperzoo import cards
-from paperzoo.config import compose
 from paperzoo.papers.mabn import CenConv2d, MABN2d
 
 C, B = 3, 2

@@ -5,9 +5,9 @@ from dataclasses import replace
 import drawn_report
 import pytest
 import torch
+from composed import compose
 from torch import nn
 
-from paperzoo.config import compose
 from paperzoo.papers.mixup import Mixup, report_pictures
 from paperzoo.papers.mixup.between import LAMBDAS, between_samples, pairs
 from paperzoo.papers.mixup.mixup import beta

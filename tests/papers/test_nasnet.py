@@ -9,12 +9,12 @@ import shapes
 import timm
 import torch
 import torch.nn.functional as F
+from composed import compose
 from timm.models import nasnet as timms
 from torch import Tensor
 
 import paperzoo.papers.resnet  # noqa: F401 (registers resnet_small)
 from paperzoo.accounting import count
-from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.papers.nasnet import NORMAL, REDUCTION, Cell, NASNetA, load_official
 from paperzoo.papers.nasnet.cell import Pool

@@ -9,10 +9,10 @@ import shapes
 import timm
 import torch
 import torch.nn.functional as F
+from composed import compose
 from torch import Tensor
 
 import paperzoo.papers.resnet  # noqa: F401 (registers resnet_small)
-from paperzoo.config import compose
 from paperzoo.machine import make_trainer
 from paperzoo.papers.nasnet import NORMAL, Cell, ScheduledDropPath
 from paperzoo.papers.nasnet.drop_path import keep_of_cell

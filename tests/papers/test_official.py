@@ -8,8 +8,8 @@ import shapes
 import timm
 import torch
 import torchvision
+from composed import compose
 
-from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.networks.official import classifier_name
 from paperzoo.papers import nasnet, res2net, resnet, resnext, scnet, senet, shufflenet_v1, shufflenet_v2

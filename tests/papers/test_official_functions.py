@@ -12,9 +12,9 @@ import shapes
 import timm
 import torch
 import torch.nn.functional as F
+from composed import compose
 from torch import Tensor
 
-from paperzoo.config import compose
 from paperzoo.papers import res2net, scnet
 from paperzoo.runs import checkpoints
 from paperzoo.training import make_module

@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
+from composed import compose
 
-from paperzoo.config import compose, dump, load_config
+from paperzoo.config import dump, load_config
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.papers.cosine_decay.choices import warmup_cosine, warmup_step

@@ -7,12 +7,12 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
+from composed import compose
 from naive import equal_by_order, equal_with_gradients, naive_conv, randomise
 from torch import Tensor
 from torchvision.models.squeezenet import Fire
 
 from paperzoo.accounting import count
-from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.papers import squeezenet
 from paperzoo.papers.squeezenet import BypassFire, SqueezeNet

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from composed import compose
 from contract import configured, demand_same, equal_state, last_checkpoint
 from interruption import Died, dying_at
 from sklearn.datasets import load_digits
 
 import paperzoo
-from paperzoo.config import compose
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate

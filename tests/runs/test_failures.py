@@ -9,10 +9,10 @@ from pathlib import Path
 import forked
 import pytest
 import torch
+from composed import compose
 from interruption import stopped_by
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from paperzoo.config import compose
 from paperzoo.errors import Interrupted, RunError, UserError
 from paperzoo.runs import checkpoints, compare, exact_state, record
 from paperzoo.runs.history import History

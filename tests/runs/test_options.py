@@ -5,10 +5,10 @@ import signal
 
 import pytest
 import torch
+from composed import compose
 from interruption import stopped_by
 from torch import nn
 
-from paperzoo.config import compose
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.procedures.early_stopping import EarlyStopping
 from paperzoo.procedures.moving_average import MovingAverage

@@ -10,11 +10,11 @@ import forked
 import psutil
 import pytest
 import torch
+from composed import compose
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 
 from paperzoo import random_state
-from paperzoo.config import compose
 from paperzoo.config.messages import CONF
 from paperzoo.distributed import weight_of_rank
 from paperzoo.dry_run import show

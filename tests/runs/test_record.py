@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from composed import compose
 
-from paperzoo.config import compose
 from paperzoo.config.schema import Config
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate

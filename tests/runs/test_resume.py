@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from composed import compose
 from interruption import Died, dying_at
 
 from paperzoo import training
-from paperzoo.config import compose
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, compare, record, session

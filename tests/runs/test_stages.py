@@ -7,10 +7,10 @@ from pathlib import Path
 import forked
 import pytest
 import torch
+from composed import compose
 from interruption import Died
 from pruning import SearchTrain, Shares, TrainPruneTune, TrainSearch
 
-from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, compare, folders, listing, record

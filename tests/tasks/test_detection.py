@@ -7,9 +7,9 @@ import csv
 
 import pytest
 import torch
+from composed import compose
 
 from paperzoo import cards
-from paperzoo.config import compose
 from paperzoo.errors import UserError
 from paperzoo.papers import htc
 from paperzoo.tasks.detection import at_size

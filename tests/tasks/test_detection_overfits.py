@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from composed import compose
 
-from paperzoo.config import compose
 from paperzoo.training import load_data, make_module
 
 WORDS = ["model=mask_rcnn", "logger=none", "trainer=cpu", "trainer.threads=1", "data.images=8", "data.batch_size=2"]

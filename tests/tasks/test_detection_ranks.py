@@ -6,8 +6,8 @@ from pathlib import Path
 import forked
 import pytest
 import torch
+from composed import compose
 
-from paperzoo.config import compose
 from paperzoo.detection import losses, sampling
 from paperzoo.training import train
 

@@ -6,9 +6,9 @@ import shutil
 import pytest
 import timm
 import torch
+from composed import compose
 from torch import nn
 
-from paperzoo.config import compose
 from paperzoo.config.schema import Optimizer
 from paperzoo.errors import UserError
 from paperzoo.papers import scnet  # noqa: F401 (it registers its networks)

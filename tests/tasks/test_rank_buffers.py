@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from composed import compose
 
-from paperzoo.config import compose
 from paperzoo.data.interface import make_data
 from paperzoo.tasks.making import make_module
 

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from composed import compose
 from contract import IMAGES
 
-from paperzoo.config import compose
 from paperzoo.data.interface import Batch, make_data
 from paperzoo.errors import UserError
 from paperzoo.runs import record

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from composed import compose
 
-from paperzoo.config import compose
 from paperzoo.tasks import schedules
 from paperzoo.training import train
 

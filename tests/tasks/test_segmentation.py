@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from composed import compose
 from interruption import stopped_by
 from pixels import batch, naive
 
-from paperzoo.config import compose
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.reproduction import reproduce

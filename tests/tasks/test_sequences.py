@@ -5,10 +5,10 @@ import signal
 
 import pytest
 import torch
+from composed import compose
 from interruption import stopped_by
 from torch.nn import functional as F
 
-from paperzoo.config import compose
 from paperzoo.data.interface import Batch, make_data
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.runs import compare
