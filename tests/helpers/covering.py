@@ -15,10 +15,10 @@ from contract import row
 from omegaconf import DictConfig, OmegaConf
 
 from paperzoo.config.loading import compose_only, validate
-from paperzoo.config.messages import CONF
 from paperzoo.config.schema import Config
 from paperzoo.pages import choices
 from paperzoo.pages.choices import GROUPS, Model
+from paperzoo.places import CONF
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "choices.md"
 RUN = ["trainer=cpu", "trainer.max_epochs=8", "trainer.max_steps=2", "logger=none", "procedure=fit"]

@@ -43,9 +43,7 @@ LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
 
 def main(path: str = "", checkout: str = "", *, data_dir: str) -> None:
     """Anchor a report's records where a checkout is given, and write its golden row."""
-    folder = Path(path)
-    if not (folder / record_sources.RECORDS).is_file():
-        raise UserError(f"{path or 'which report?'}: no report; a report's folder holds {record_sources.RECORDS}")
+    folder = record_sources.report_folder(path)
     report = write.load(folder)
     if checkout:
         anchor(folder, report, Path(checkout).resolve(), data_dir)

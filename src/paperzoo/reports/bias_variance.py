@@ -124,8 +124,8 @@ def read(folder: Path, records: Sequence[Record]) -> tuple[Mapping[str, Any] | N
     return found, []
 
 
-def predicted(entry: Record, runs_dir: str, data_dir: str) -> tuple[np.ndarray, np.ndarray]:
-    """Classes (N,) that the last weights of a run predict for the test split, and the labels (N,).
+def predicted(entry: Record, runs_dir: str, data_dir: str) -> tuple[Any, Any]:
+    """Classes (N,) that the last weights of a run predict for the test split, and the labels (N,), as tensors.
 
     Raises:
         UserError: the run is not there, or is no classifier.
@@ -140,30 +140,31 @@ def predicted(entry: Record, runs_dir: str, data_dir: str) -> tuple[np.ndarray, 
     run = restored(entry, folder, Paths(runs_dir=runs_dir, data_dir=data_dir))
     if not isinstance(run.module, Classification):
         raise UserError(f"{entry.id}: bias and variance are of classes; {entry.config['model']['name']} has none")
-    found, labels = on_split(run.module, run.data, "test", lambda batch: run.module(batch.inputs).argmax(1))
-    return found.numpy(), labels.numpy()
+    return on_split(run.module, run.data, "test", lambda batch: run.module(batch.inputs).argmax(1))
 
 
 def main(path: str = "", *, runs_dir: str, data_dir: str) -> None:
     """Ask every run of a report, write what was found, and derive the pages again."""
+    import torch
+
     from paperzoo import cards
     from paperzoo.reports import record_sources, write
     from paperzoo.reports.page import write_index
+    from paperzoo.tasks.diversity import disagreement
 
-    folder = Path(path)
-    if not (folder / record_sources.RECORDS).is_file():
-        raise UserError(f"{path or 'which report?'}: no report; a report's folder holds {record_sources.RECORDS}")
+    folder = record_sources.report_folder(path)
     counts: dict[str, list[list[int]]] = {}
     ids: list[str] = []
     images = 0
     for variant in write.load(folder).variants:
+        if not variant.runs:
+            continue
         asked = [predicted(entry, runs_dir, data_dir) for entry in variant.runs]
         ids += [entry.id for entry in variant.runs]
-        images = len(asked[0][0]) if asked else images
-        differ = [[int((a != b).sum()) for b, _ in asked] for a, _ in asked]
-        for number, (own, labels) in enumerate(asked):
-            differ[number][number] = int((own != labels).sum())
-        counts[variant.name] = differ
+        images = len(asked[0][0])
+        differ = disagreement(torch.stack([found for found, _ in asked])) * images
+        differ += torch.tensor([int((found != labels).sum()) for found, labels in asked]).diag()
+        counts[variant.name] = differ.round().int().tolist()
         print(f"{variant.name}: {len(asked)} runs asked for {images:,} images", flush=True)
     rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(matrix)}" for name, matrix in counts.items())
     text = f'{{"images": {images},\n"runs": {json.dumps(ids)},\n"variants": {{\n{rows}\n}}}}\n'

@@ -219,6 +219,17 @@ def _records(runs: Iterable[Logged]) -> Found:
     return kept.found(sorted(problems))
 
 
+def report_folder(path: str) -> Path:
+    """The folder of a report, for a command that is given one.
+
+    Raises:
+        UserError: it holds no records.
+    """
+    if not (Path(path) / RECORDS).is_file():
+        raise UserError(f"{path or 'which report?'}: no report; a report's folder holds {RECORDS}")
+    return Path(path)
+
+
 def of_report(folder: Path) -> Found:
     """What a report's folder holds: its records, and what its source could not read."""
     found, problems = lines(folder / RECORDS), folder / PROBLEMS

@@ -3,8 +3,7 @@
 ``reports/<name>/`` holds ``runs.jsonl`` (the records), ``<name>.yaml`` (the sweep), ``problems.txt`` (what the source
 could not read, if anything), ``places.json`` (where the sweep file and the report are, if elsewhere than usual) and
 ``report.yaml`` (what the author says, if anything). All else follows from these: the same inputs give the same bytes.
-``golden.yaml`` is a check beside them, ``disagreement.json`` what the runs' weights
-say of bias and variance.
+``golden.yaml`` is a check beside them; ``disagreement.json``, if it is there, what runs said for bias and variance.
 """
 
 import shutil
