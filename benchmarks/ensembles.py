@@ -1,6 +1,7 @@
 """Time to train K members of an ensemble together, against one after the other, on the CPU.
 
     python benchmarks/ensembles.py [rounds=5] [threads=2] [members=8] [samples=512] [sizes=3] [torchensemble=<folder>]
+    python benchmarks/ensembles.py ranks=2 [rounds=5] [members=8] [samples=512] [sizes=3]
 
 Ways in turn, several rounds, the order turned about in every other: each trains the same members on the same batches
 for an epoch of MNIST-5k, with SGD. Prints seconds (median over the rounds), those of the processor, and how many times
@@ -15,38 +16,47 @@ faster than one after the other, with the spread over the rounds.
 - torchensemble: its BaggingClassifier with the same network, images, optimiser, batch size and one epoch, where a
   folder has it (``pip install --target <folder> --no-deps torchensemble``; never into this environment)
 
+With ``ranks=2``, on as many gloo processes of one thread each, ways to share the members' work, by torch's DDP:
+
+- parts: each rank computes all members on its part of a batch
+- parts, SyncBN: likewise, batch statistics over the ranks, so that the members are those of one process
+- spread: ``model=bagging`` as it is: each rank computes members of its own on the joint batch, which gives these, too
+
 Goals: bagging is never slower than one after the other, 1.5 times as fast for members too small to fill the machine,
-and 1.2 times as fast as torchensemble. Times as fast as one after the other, 8 members, on two cores that others used,
-too (load 4 to 7), so that they are to be measured again on a quiet machine; width 16 is not measured. The last column
-is from before the threads of bagging kept to one torch thread each:
+and 1.2 times as fast as torchensemble. Times as fast as one after the other, 8 members, two threads on the two cores
+of an AMD EPYC, nothing else running (9 and 3 rounds); width 16 is not measured:
 
-====================  ====================  ====================  =====================  ====================
-way                   width 2, one thread   width 4, one thread   width 2, two threads   width 4, two threads
-====================  ====================  ====================  =====================  ====================
-loop                  1.13 (1.06 to 1.23)   1.11 (1.01 to 1.18)   7.8 (1.0 to 15)        1.40 (1.04 to 1.77)
-bagging               (the loop)            (the loop)            15 (7.8 to 22)         2.00 (1.79 to 2.20)
-vmap                  1.22 (0.85 to 1.50)   0.65 (0.64 to 0.75)   3.9 (3.8 to 36)        0.48 (0.41 to 0.56)
-vmap, channels last   1.35 (0.85 to 1.37)   0.50 (0.48 to 0.60)   4.0 (3.6 to 36)        0.91 (0.86 to 0.96)
-vmap, products        1.22 (0.91 to 1.45)   0.51 (0.45 to 0.55)   2.7 (2.7 to 3.1)       0.94 (0.94 to 0.95)
-torchensemble         0.59 (0.29 to 0.82)   0.97 (0.93 to 1.15)   1.5 (1.0 to 1.5)       0.98 (0.83 to 1.13)
-====================  ====================  ====================  =====================  ====================
+====================  ====================  ====================
+way                   width 2, 12 x 12      width 4, 28 x 28
+====================  ====================  ====================
+loop                  1.11 (0.92 to 1.15)   0.97 (0.97 to 1.02)
+bagging               1.66 (1.37 to 1.94)   1.23 (1.20 to 1.39)
+vmap                  2.06 (1.68 to 2.93)   0.61 (0.59 to 0.65)
+vmap, channels last   2.27 (1.89 to 2.93)   0.54 (0.53 to 0.57)
+vmap, products        2.17 (1.76 to 2.74)   0.56 (0.49 to 0.63)
+torchensemble         0.94 (0.68 to 1.04)   0.85 (0.84 to 1.07)
+====================  ====================  ====================
 
-Torch's own two threads wait for each other at every layer; beside other processes that costs most where layers are
-small (width 2). Members in threads do not wait. vmap is faster at width 2 alone (in another session 3.1 to 4.3 times
-with two threads), and its weights must be kept stacked for it: stacked at each step, as an optimiser of each member's
-own weights needs, products were 1.2 times as fast with one thread (0.8 to 1.2), and at widths 3 and 4 no faster.
+Torch's own two threads wait for each other at every layer; members in threads do not. vmap is faster at width 2 alone,
+and its weights must be kept stacked for it, which an optimiser of each member's own weights does not allow.
+
+Times as fast as parts with SyncBN, two ranks, likewise (5 rounds): parts without it, which gives other members, 5.65
+and 3.60; spread, which gives the same, 6.12 (5.91 to 6.39) and 3.16 (3.09 to 3.36).
 """
 
 import contextlib
 import copy
+import functools
 import io
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state
 from torch.nn import functional as F
@@ -55,6 +65,7 @@ from paperzoo.config import compose
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.machine import set_threads
 from paperzoo.tasks import optimizers
+from paperzoo.tasks.ensembles import EnsembleClassification
 from paperzoo.tasks.making import make_module
 
 MEMBERS = {  # name: overrides
@@ -62,6 +73,8 @@ MEMBERS = {  # name: overrides
     "resnet_small, width 4, 28 x 28": ["model.width=4"],
     "resnet_small, width 16, 28 x 28": [],
 }
+
+ON_RANKS = {"rounds": 5, "members": 8, "samples": 512, "sizes": 3}
 
 
 def configured(members: int, samples: int, *words: str) -> Any:
@@ -201,6 +214,56 @@ def ways(members: int, samples: int, words: list[str], torchensemble: str) -> di
     return found
 
 
+# over ranks
+
+
+class Losses(nn.Module):
+    """What DDP wraps: a batch -> the sum of a module's losses."""
+
+    def __init__(self, module: Any) -> None:
+        super().__init__()
+        self.network, self.module = module.network, [module]  # the list hides what is no network from DDP
+        self._ddp_params_and_buffers_to_ignore = module._ddp_params_and_buffers_to_ignore
+
+    def forward(self, batch: Any) -> Tensor:
+        """The sum."""
+        return torch.stack(list(self.module[0].losses(batch).values())).sum()
+
+
+def on_rank(rank: int, ranks: int, folder: str, rounds: int, members: int, samples: int, sizes: int) -> None:
+    """The ways in turn on a rank; rank 0 prints."""
+    set_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=ranks)
+    for name, words in list(MEMBERS.items())[:sizes]:
+        shared = [*words, f"data.batch_size={64 // ranks}"]
+        data = make_data(configured(members, samples // ranks, *shared))
+        runs = {}
+        for way, more in {"parts": [], "parts, SyncBN": ["norm=sync_batch"], "spread": []}.items():
+            config = configured(members, samples // ranks, *shared, *more)
+            module = make_module(config, data)
+            if way != "spread":
+                module._each = functools.partial(EnsembleClassification._each, module)
+            wrapped = nn.parallel.DistributedDataParallel(Losses(module), gradient_as_bucket_view=True)
+            optimizer = optimizers.make(module.network, config.optimizer)
+            runs[way] = functools.partial(epoch, module, data, optimizer, wrapped)
+        times: dict[str, list[float]] = {way: [] for way in runs}
+        for number in range(rounds + 1):  # the first is not counted
+            for way, run in list(runs.items())[:: (-1) ** number]:
+                dist.barrier()
+                begun = time.perf_counter()
+                run()
+                dist.barrier()
+                if number:
+                    times[way].append(time.perf_counter() - begun)
+        if rank == 0:
+            print(f"{members} x {name}, {samples} samples, {ranks} ranks")
+            for way, taken in times.items():
+                ratios = [other / own for other, own in zip(times["parts, SyncBN"], taken, strict=True)]
+                spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+                print(f"  {way:20s} {statistics.median(taken):7.2f} s   {spread} times as fast as SyncBN", flush=True)
+    dist.destroy_process_group()
+
+
 def main(
     rounds: int = 5, threads: int = 2, members: int = 8, samples: int = 512, sizes: int = 3, torchensemble: str = ""
 ) -> None:
@@ -225,4 +288,10 @@ def main(
 
 if __name__ == "__main__":
     given = dict(word.split("=", 1) for word in sys.argv[1:])
-    main(**{name: value if name == "torchensemble" else int(value) for name, value in given.items()})
+    options: Any = {name: value if name == "torchensemble" else int(value) for name, value in given.items()}
+    if "ranks" in options:
+        sizes = [options.get(name, default) for name, default in ON_RANKS.items()]
+        with tempfile.TemporaryDirectory() as folder:
+            torch.multiprocessing.spawn(on_rank, (options["ranks"], folder, *sizes), nprocs=options["ranks"])
+    else:
+        main(**options)

@@ -9,6 +9,8 @@ within its stages and between them. Other words are overrides of the runs: ``ave
     python tests/runs/soak.py trials=30 steps=18 model=mask_rcnn data.images=48 data.batch_size=4 data.image_size=64 \
         "data.digit_size=[18,40]" data.flip=0.5 model.channels=8 model.hidden=16 model.regions=8 model.proposals=20
 
+With ``stages=1`` too, such a run is killed at any moment of the stages that it has of its own: ``model=boosting``.
+
 A server process imports everything and forks each run, so that a trial takes seconds. The runs have shuffling,
 random crops, mixup, dropout, gradient accumulation and a learning-rate schedule. After the last resume the weights,
 every metric, the CSV tables and the record (times, host, process and number of segments aside) must be equal, bit for
@@ -77,7 +79,7 @@ def overrides(runs: Path, ranks: int, norm: str, every_steps: int, stages: int, 
         f"checkpoint.every_steps={every_steps}",
         "resume=auto",
     ]
-    if stages:
+    if stages and not _other_model(more):
         words.append("procedure._target_=pruning.TrainPruneTune")
     if ranks > 1:
         words += [

@@ -13,6 +13,7 @@ from paperzoo.errors import UserError
 from paperzoo.norms.single import explained
 from paperzoo.papers.bagging.bootstrap import bootstrap_counts, missing_classes, out_of_bag
 from paperzoo.papers.bagging.finished import OWN, ensemble_of_runs
+from paperzoo.papers.bagging.ranks import may_be_spread, over_ranks
 from paperzoo.papers.bagging.threads import in_threads, may_be_threaded
 from paperzoo.tasks.diverging import DivergingClassification
 from paperzoo.tasks.diversity import Members
@@ -66,11 +67,14 @@ class Bagging(DivergingClassification):
         return self._callbacks
 
     def _each(self, images: Tensor) -> list[Tensor]:
-        """In training, in threads where that may be."""
+        """In training, over ranks or in threads where that may be."""
         members = [self.network.members[number] for number in self.network.asked()]
         compiled = getattr(self.network, "_compiled_call_impl", None) is not None
-        if not self.training or compiled or ranks() > 1:
+        if not self.training or compiled:
             return super()._each(images)
+        if ranks() > 1:
+            spread = may_be_spread(members)
+            return over_ranks(members, images, self.memory_format) if spread else super()._each(images)
         given = images.contiguous(memory_format=self.memory_format)
         with explained(len(images), images.shape[2:]):
             if self._threaded is None or self._threaded[0] != len(members):
