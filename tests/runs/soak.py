@@ -169,10 +169,10 @@ def outcome(runs: Path) -> tuple[record.Record, dict[str, bytes]]:
     assert len(folders) == 1, f"{len(folders)} run folders where one was expected: {folders}"
     folder = folders[0].parent
     entry = record.read(folder)
-    weights = checkpoints.load(folder / "checkpoints" / checkpoints.LAST)["state_dict"]
-    best = checkpoints.load(folder / "checkpoints" / checkpoints.BEST)["state_dict"]
-    content = {f"last {name}": tensor.numpy().tobytes() for name, tensor in weights.items()}
-    content |= {f"best {name}": tensor.numpy().tobytes() for name, tensor in best.items()}
+    content = {}
+    for kind, file in entry.checkpoints.items():  # an ensemble in stages has no best one
+        weights = checkpoints.load(folder / file)["state_dict"]
+        content |= {f"{kind} {name}": tensor.numpy().tobytes() for name, tensor in weights.items()}
     content["steps.csv"] = (folder / "steps.csv").read_bytes()
     content["record"] = comparable(entry)
     return entry, content
