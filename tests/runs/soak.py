@@ -17,6 +17,7 @@ every metric, the CSV tables and the record (times, host, process and number of 
 bit.
 """
 
+import json
 import os
 import random
 import signal
@@ -189,6 +190,15 @@ def comparable(entry: record.Record) -> bytes:
     return plain.model_dump_json().encode()
 
 
+def places(a: Any, b: Any, at: str = "") -> list[str]:
+    """Where two plain values differ."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [place for key in {**a, **b} for place in places(a.get(key), b.get(key), f"{at}.{key}")]
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return [place for n, pair in enumerate(zip(a, b, strict=True)) for place in places(*pair, f"{at}[{n}]")]
+    return [] if a == b else [f"{at}: {a} != {b}"]
+
+
 def soak(
     trials: int, ranks: int, seed: int, norm: str, stages: int, steps: int = STEPS, more: Sequence[str] = ()
 ) -> int:
@@ -226,7 +236,9 @@ def soak(
                 assert finished, "did not finish"
                 entry, got = outcome(runs)
                 wrong = [name for name in expected if got.get(name) != expected[name]]
-                assert not wrong, f"{len(wrong)} differ: {wrong[:5]}; segments {[s.from_step for s in entry.segments]}"
+                where = places(*(json.loads(content["record"]) for content in (expected, got)))
+                told = f"{wrong[:5]}; in the record: {where}; segments {[s.from_step for s in entry.segments]}"
+                assert not wrong, f"{len(wrong)} differ: {told}"
                 equal += 1
             except AssertionError as error:
                 lost += 1
