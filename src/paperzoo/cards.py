@@ -20,6 +20,7 @@ TYPES: dict[str, type] = {"int": int, "float": float, "bool": bool, "str": str, 
 # What a report found about a claim, best first. ``not supported`` and ``failed`` need evidence of absence: an interval
 # that excludes the smallest effect worth finding. ``undecided`` is everything that the seeds could not decide; without
 # "(scaled down)" it is about the paper's own experiment, as ``reproduced`` and ``failed`` are.
+Says = Literal["better", "not_worse", "not_better", "other"]
 Verdict = Literal[
     "reproduced",
     "direction holds (scaled down)",
@@ -150,7 +151,7 @@ class Claim(CardPart):
 
     id: Text
     statement: Text
-    more_accurate: bool = True  # says that the result is so, the one thing that a report's test of a difference shows
+    says: Says = "better"  # what it says of the result beside the baseline; of "other" a difference is no test
     table: Text  # where the figures stand
     metric: Text
     baseline: Text | None = None  # reported

@@ -289,6 +289,16 @@ def test_how_often_any_verdict_of_a_report_is_wrong():
     assert max(wrong.values()) <= 2000 * 0.05 + 3 * math.sqrt(2000 * 0.05 * 0.95), wrong
 
 
+def with_interval(low, high, n, goal):
+    """A comparison with an adjusted interval of gains."""
+    if goal == "minimize":
+        low, high = -high, -low
+    line = statistics.compare("a", dict.fromkeys(range(n), 1.0), dict.fromkeys(range(n), 0.0), goal)
+    seen = line.difference.__class__((low + high) / 2, low, high, n, "t")
+    line = line.__class__(**{**vars(line), "difference": seen, "p_holm": 0.01 if low > 0 or high < 0 else 0.3})
+    return line.__class__(**{**vars(line), "verdict": statistics.verdict(line, goal, 0.5)})
+
+
 @pytest.mark.parametrize(("low", "high", "n", "whole", "verdict"), [
     (0.1, 0.9, 6, True, "reproduced"), (-0.4, 0.4, 6, True, "failed"), (-0.4, 0.6, 6, True, "undecided"),
     (0.1, 0.9, 5, True, "undecided"), (0.1, 0.9, 3, False, "direction holds (scaled down)"),
@@ -296,10 +306,20 @@ def test_how_often_any_verdict_of_a_report_is_wrong():
 ])  # fmt: skip
 @pytest.mark.parametrize("goal", ["maximize", "minimize"])
 def test_a_claims_verdict_by_its_interval(low, high, n, whole, verdict, goal):
-    if goal == "minimize":
-        low, high = -high, -low
-    line = statistics.compare("a", dict.fromkeys(range(n), 1.0), dict.fromkeys(range(n), 0.0), goal)
-    seen = line.difference.__class__((low + high) / 2, low, high, n, "t")
-    line = line.__class__(**{**vars(line), "difference": seen, "p_holm": 0.01 if low > 0 or high < 0 else 0.3})
-    line = line.__class__(**{**vars(line), "verdict": statistics.verdict(line, goal, 0.5)})
+    line = with_interval(low, high, n, goal)
     assert judge(line, Scale("test/top1", "%", "points", goal, 0.5), whole=whole) == verdict
+
+
+@pytest.mark.parametrize(("low", "high", "not_worse", "not_better"), [
+    (-0.4, 0.4, "direction holds", "direction holds"), (0.6, 0.9, "direction holds", "not supported"),
+    (0.1, 0.4, "direction holds", "direction holds"), (-0.6, -0.1, "not supported", "direction holds"),
+    (-0.4, -0.1, "direction holds", "direction holds"), (-0.6, 0.6, "undecided", "undecided"),
+    (-0.4, 0.6, "direction holds", "undecided"), (-0.6, 0.4, "undecided", "direction holds"),
+])  # fmt: skip
+@pytest.mark.parametrize("goal", ["maximize", "minimize"])
+def test_claims_that_something_does_not_hurt_or_help(low, high, not_worse, not_better, goal):
+    line, scale = with_interval(low, high, 6, goal), Scale("test/top1", "%", "points", goal, 0.5)
+    assert judge(line, scale, whole=False, says="not_worse") == f"{not_worse} (scaled down)"
+    assert judge(line, scale, whole=False, says="not_better") == f"{not_better} (scaled down)"
+    without = Scale("test/top1", "%", "points", goal, None)
+    assert judge(line, without, whole=False, says="not_worse") == "undecided (scaled down)"

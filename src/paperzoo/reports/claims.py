@@ -69,7 +69,7 @@ def _line(tested: ClaimPair, line: Comparison, baseline: Variant, result: Varian
         statement=claim.statement,
         reported=f"{stated}, {claim.metric}, {claim.table}",
         measured=_measured(line, result, baseline, scale),
-        verdict=judge(line, scale, whole=_is_the_papers_own(claim.test, baseline, result)),
+        verdict=judge(line, scale, whole=_is_the_papers_own(claim.test, baseline, result), says=claim.says),
         what=f"{result.name} less {baseline.name}, {f'{scale.points} of ' if scale.points else ''}{scale.metric}",
         difference=line.difference,
         runs=tuple(entry.id for variant in (baseline, result) for entry in variant.runs),
@@ -85,25 +85,40 @@ def _measured(line: Comparison, result: Variant, baseline: Variant, scale: Scale
     return f"{scores}, {scale.metric}; difference {difference}, n = {line.n}"
 
 
-def judge(line: Comparison, scale: Scale, *, whole: bool) -> cards.Verdict:
-    """The verdict on a claim that the result is better.
+def judge(line: Comparison, scale: Scale, *, whole: bool, says: cards.Says = "better") -> cards.Verdict:
+    """The verdict on a claim that the result is better than the baseline, not worse or not better.
 
     ``reproduced`` and ``failed`` are for the paper's own experiment (``whole``) with six pairs; every other experiment
-    is scaled down. A gain is there if the adjusted interval excludes 0, and is ruled out if the interval excludes the
-    smallest gain worth finding; all else is undecided. Fewer than three pairs say nothing.
+    is scaled down. Fewer than three pairs say nothing.
     """
     if line.difference is None or line.n < statistics.SPEAK_FROM:
         return "not attempted"
-    gain = line.verdict in ("better", "looks better")
-    most = statistics.most_gain(line.difference, scale.goal)
-    ruled_out = scale.worth is not None and most is not None and most < scale.worth
+    held, ruled_out = _judged(line, scale, says)
     if whole:
         if line.n < statistics.DECIDE_FROM:
             return "undecided"
-        return "reproduced" if gain else "failed" if ruled_out else "undecided"
-    if gain:
+        return "reproduced" if held else "failed" if ruled_out else "undecided"
+    if held:
         return "direction holds (scaled down)"
     return "not supported (scaled down)" if ruled_out else "undecided (scaled down)"
+
+
+def _judged(line: Comparison, scale: Scale, says: cards.Says) -> tuple[bool, bool]:
+    """Whether the adjusted interval shows what a claim says, and whether it rules that out.
+
+    - better: it excludes 0; ruled out if it excludes the smallest effect worth finding
+    - not_worse: it excludes a loss worth finding; ruled out if there is a loss, which may be larger
+    - not_better: likewise of a gain
+    """
+    assert line.difference is not None
+    gains, losses = line.verdict in ("better", "looks better"), line.verdict in ("worse", "looks worse")
+    most, least = statistics.most_gain(line.difference, scale.goal), statistics.least_gain(line.difference, scale.goal)
+    if scale.worth is None or most is None or least is None:
+        return says == "better" and gains, False
+    if says == "better":
+        return gains, most < scale.worth
+    held, against = (least > -scale.worth, losses) if says == "not_worse" else (most < scale.worth, gains)
+    return held, against and not held
 
 
 def _is_the_papers_own(test: cards.Pair | None, baseline: Variant, result: Variant) -> bool:

@@ -62,10 +62,10 @@ def read(path: Path) -> Description:
         known = {claim.id: claim for claim in cards.load(tested.paper).claims}
         if tested.claim not in known:
             raise UserError(f"{path}: claims: {tested.paper} has no claim {tested.claim}, it has {', '.join(known)}")
-        if not known[tested.claim].more_accurate:
+        if known[tested.claim].says == "other":
             raise UserError(
-                f"{path}: claims: {tested.paper} {tested.claim} does not say that the result is more accurate "
-                f"({known[tested.claim].statement}), and nothing else is judged by a difference"
+                f"{path}: claims: {tested.paper} {tested.claim} does not say that the result is better, not worse "
+                f"or not better ({known[tested.claim].statement}), and nothing else is judged by a difference"
             )
     return description
 

@@ -266,3 +266,10 @@ def most_gain(interval: Interval, goal: Goal) -> float | None:
     if interval.low is None or interval.high is None:
         return None
     return interval.high if goal == "maximize" else -interval.low
+
+
+def least_gain(interval: Interval, goal: Goal) -> float | None:
+    """The smallest gain that an interval of a difference allows; negative where it is a loss. None without ends."""
+    if interval.low is None or interval.high is None:
+        return None
+    return interval.low if goal == "maximize" else -interval.high
