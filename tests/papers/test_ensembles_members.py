@@ -19,8 +19,13 @@ pytestmark = pytest.mark.full
 SMALL = ["data.image_size=12", "trainer.max_epochs=1"]
 KINDS = {
     "bagging": ["model.members=2", "model.member=scnet", "norm=group", "data.image_size=28"],
-    "boosting": ["model.members=2", "norm=group", "optimizer.lr=0.05", "data.limit_train=160",
-                 "data.augment.crop_padding=0"],  # both are trained
+    "boosting": [
+        "model.members=2",
+        "norm=group",
+        "optimizer.lr=0.05",
+        "data.limit_train=160",
+        "data.augment.crop_padding=0",
+    ],  # both are trained
     "stacking": ["model.papers=[resnet,scnet]", "procedure.folds=2", "procedure=stacking", "model.learners=[knn]"],
 }
 

@@ -82,7 +82,8 @@ class _Spread(torch.autograd.Function):
 def _alone(members: Sequence[nn.Module]) -> Iterator[None]:
     """Layers that share statistics with other ranks do not, meanwhile: their batch is that of all ranks already."""
     layers = [layer for member in members for layer in member.modules()]
-    alone = [(layer, "process_group", _this_rank(os.getpid())) for layer in layers if isinstance(layer, SyncBatchNorm)]
+    alone: list[tuple[nn.Module, str, Any]] = []
+    alone += [(layer, "process_group", _this_rank(os.getpid())) for layer in layers if isinstance(layer, SyncBatchNorm)]
     alone += [(layer, "synchronise", False) for layer in layers if hasattr(layer, "synchronise")]
     before = [getattr(layer, name) for layer, name, _ in alone]
     for layer, name, value in alone:
