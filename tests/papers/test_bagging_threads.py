@@ -62,6 +62,14 @@ def test_the_callers_threads_and_autocast_stay():
     assert seen == {1}
 
 
+def test_a_member_that_is_frozen_has_no_gradient():
+    ours, images = [nn.Linear(3, 2) for _ in range(2)], torch.randn(4, 3)
+    ours[0].requires_grad_(False)
+    sum(y.sum() for y in in_threads(ours, images, count=2)).backward()
+    assert ours[0].weight.grad is None
+    torch.testing.assert_close(ours[1].weight.grad, images.sum(0).expand(2, 3))
+
+
 def test_an_error_in_a_thread_is_the_callers():
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         in_threads([nn.Linear(3, 2), nn.Linear(4, 2)], torch.zeros(2, 3), count=2)

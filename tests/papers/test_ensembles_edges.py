@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from contract import configured, equal_state, last_checkpoint
+from contract import batch_of, configured, equal_state, last_checkpoint
 from interruption import Died, dying_at
 
+from paperzoo.config import build
 from paperzoo.data.interface import make_data
 from paperzoo.errors import RunError, UserError
 from paperzoo.papers.bagging import missing_classes
@@ -226,3 +227,45 @@ def test_finished_runs_are_not_boosted():
     config = configured("bagging", "procedure=samme", "model.members=[run:0]")
     with pytest.raises(UserError, match=r"procedure=samme: model\.members names finished runs"):
         next(boosting.SammeStages().stages(config))
+
+
+def test_what_is_frozen_stays_so_whichever_member_is_trained():
+    config = configured("boosting", "model.members=2", "model.freeze=[members.*.layer1]")
+    network = make_module(config, make_data(config)).network
+    for active in (0, 1, None):
+        network.select(active)
+        for name, parameter in network.members.named_parameters():
+            chosen = active is None or name.startswith(f"{active}.")
+            assert parameter.requires_grad == (chosen and ".layer1." not in name)
+    whole = make_module(
+        configured("boosting", "model.members=2", "model.freeze=[members.0]"), make_data(config)
+    ).network
+    with pytest.raises(UserError, match=r"model\.freeze: leaves nothing of member 0 to train"):
+        whole.select(0)
+
+
+@pytest.mark.parametrize(("model", "procedure"), [
+    ("bagging", "bagging"), ("boosting", "samme"), ("stacking", "stacking"),
+])  # fmt: skip
+def test_a_stream_has_no_samples_to_weigh(model, procedure):
+    config = configured(model, f"procedure={procedure}")
+    stream = config.model_copy(update={"data": SimpleNamespace(is_stream=True)})
+    with pytest.raises(UserError, match=rf"data\.streaming=true: procedure={procedure} weighs, chooses or predicts"):
+        next(build(config.procedure).stages(stream))
+
+
+def test_the_losses_of_a_member_that_was_left_out_are_no_longer_shown():
+    config = configured("bagging", "model.members=3", "model.diverged=drop")
+    data = make_data(config)
+    module = make_module(config, data)
+    module.running, batch = module.make_running(), batch_of(data)
+    for diverged in (None, 1, 0):
+        with torch.no_grad():
+            if diverged is not None:
+                module.network.members[diverged].fc.bias[0] = float("nan")
+        losses = module.losses(batch)
+        module.running.update(sum(losses.values()), losses, len(batch.targets))
+        left = {None: [0, 1, 2], 1: [0, 2], 0: [2]}[diverged]
+        assert [name for name in module.running.read() | module.running.epoch() if name.startswith("member")] == [
+            f"member_{number}" for number in left if len(left) > 1
+        ]

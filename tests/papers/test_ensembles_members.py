@@ -12,13 +12,20 @@ from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.inference import exporting, loading
 from paperzoo.tasks.ensembles import EnsembleClassification
+from paperzoo.tasks.making import make_module
 from paperzoo.training import train
 
 pytestmark = pytest.mark.full
 SMALL = ["data.image_size=12", "trainer.max_epochs=1"]
 KINDS = {
     "bagging": ["model.members=2", "model.member=scnet", "norm=group", "data.image_size=28"],
-    "boosting": ["model.members=2", "norm=group"],
+    "boosting": [
+        "model.members=2",
+        "norm=group",
+        "optimizer.lr=0.05",
+        "data.limit_train=160",
+        "data.augment.crop_padding=0",
+    ],  # both are trained
     "stacking": ["model.papers=[resnet,scnet]", "procedure.folds=2", "procedure=stacking", "model.learners=[knn]"],
 }
 
@@ -67,3 +74,19 @@ def test_what_is_no_member_is_one_line(trained):
     alone = loading.member_of(loading.read(entry.id, runs_dir=runs), 0)
     with pytest.raises(UserError, match=r"member=0: .* is no ensemble whose members are models"):
         loading.member_of(alone, 0)
+
+
+def test_a_member_that_was_not_trained_is_one_line():
+    config = configured("boosting", *KINDS["boosting"], "model.members=3")
+    module = make_module(config, make_data(config))
+    for number in range(2):
+        module.network.select(number)
+    module.network.weigh([1.0])  # the second was no better than chance: it has no vote, but weights
+    for number in range(2):
+        assert module.member_groups(number)["model"]["name"] == "resnet"
+    with pytest.raises(UserError, match="member=2: was not trained, as boosting ended before it, or has diverged"):
+        module.member_groups(2)
+    with torch.no_grad():
+        module._drop(1)
+    with pytest.raises(UserError, match="member=1: was not trained"):
+        module.member_groups(1)

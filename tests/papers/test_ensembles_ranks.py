@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from paperzoo.runs import checkpoints, record
+from paperzoo.tasks.diverging import DivergingClassification
 
 pytestmark = pytest.mark.full
 
@@ -22,8 +23,13 @@ MODELS = {
         "data.limit_train=90",
         "data.drop_last=false",
     ],  # joint batch, at last 10
-    "bagging, SyncBN spread": ["model.members=2", "norm=sync_batch"],
-    "bagging, Switchable Norm spread": ["model.members=2", "norm=switchable", "trainer.sync_batchnorm=true"],
+    "bagging, SyncBN spread": ["model.members=2", "norm=sync_batch", "trainer.accumulate_grad_batches=2"],
+    "bagging, Switchable Norm spread": [
+        "model.members=2",
+        "norm=switchable",
+        "trainer.sync_batchnorm=true",
+        "model.freeze=[members.0,members.1.layer1]",  # nothing of the first is trained
+    ],
     "boosting": ["model.members=2"],
     "stacking": ["model.papers=[resnet]", "procedure.folds=2"],
 }
@@ -59,3 +65,24 @@ def test_two_ranks_train_the_ensemble_of_one(model, tmp_path):
     metrics = one.results["last"].metrics
     assert two.results["last"].metrics == pytest.approx(metrics, abs=1e-5)
     assert not model.startswith("bagging") or "oob/top1" in metrics
+
+
+@pytest.mark.parametrize("members", [2, 3])  # spread over the ranks, and each on both
+def test_a_member_that_diverges_is_left_out_on_both_ranks(members, tmp_path, monkeypatch):
+    begin = DivergingClassification.on_train_start
+
+    def poisoned(self):
+        begin(self)
+        with torch.no_grad():
+            self.network.members[1].fc.bias[0] = float("nan")
+
+    monkeypatch.setattr(DivergingClassification, "on_train_start", poisoned)  # a rank is a fork of this process
+    words = ["model=bagging", f"model.members={members}", "model.diverged=drop", "optimizer.momentum=0.9"]
+    _, expected = trained(tmp_path / "one", 1, *words, "trainer=cpu", "data.batch_size=16")
+    _, got = trained(tmp_path / "two", 2, *words, "trainer=ddp_cpu", "data.batch_size=8")
+    said = (tmp_path / "two.logs" / "0.log").read_text()
+    assert said.count("member 1 diverged") == 1
+    assert "left out from now on" in " ".join(said.split())
+    assert got["state_dict"]["network.weights"].tolist() == [float(n != 1) for n in range(members)]
+    for name, value in expected["state_dict"].items():  # of the one that was left out: zeros
+        torch.testing.assert_close(got["state_dict"][name], value, rtol=0, atol=1e-7, msg=name)

@@ -7,6 +7,7 @@ from contract import batch_of, configured, demand_same, last_checkpoint
 from interruption import Died, dying_at
 from torch.nn import functional as F
 
+from paperzoo.config import build
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
@@ -115,3 +116,30 @@ def test_members_must_be_summed(tmp_path):
     words = ["procedure=gradient_boosting", "model.members=2"]
     with pytest.raises(UserError, match=r"members are summed; set model\.voting=sum"):
         train(configured("boosting", *words, runs=tmp_path))
+
+
+@pytest.mark.parametrize("words", [["loss=label_smoothing"], ["loss=focal"]])
+def test_another_loss_would_say_nothing(words):
+    config = configured("boosting", *WORDS, *words)
+    with pytest.raises(UserError, match=r"loss.*: procedure=gradient_boosting fits .* leave loss=cross_entropy"):
+        next(build(config.procedure).stages(config))
+
+
+@pytest.mark.parametrize("procedure", ["samme", "snapshot"])
+def test_members_that_vote_are_not_fitted_to_residuals(procedure):
+    config = configured("boosting", f"procedure={procedure}", "model.voting=sum")
+    with pytest.raises(UserError, match=rf"procedure={procedure}: model\.voting=sum is of procedure=gradient_boosting"):
+        next(build(config.procedure).stages(config))
+
+
+def test_a_rank_without_images_has_a_loss_of_zero():
+    config = configured("boosting", *WORDS)
+    data = make_data(config)
+    module = make_module(config, data)
+    fit_residuals(1, [0.5] * 3, module, data)
+    module.running = module.make_running()
+    batch = batch_of(data)
+    none = batch._replace(inputs=batch.inputs[:0], targets=batch.targets[:0], index=batch.index[:0])
+    (loss,) = module.losses(none).values()
+    loss.backward()
+    assert float(loss.detach()) == 0

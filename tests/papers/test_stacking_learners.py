@@ -13,7 +13,7 @@ from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.inference import loading, safetensors
-from paperzoo.inference.exporting import about
+from paperzoo.inference.exporting import about, traced
 from paperzoo.papers.stacking import LEARNERS, out_of_fold
 from paperzoo.papers.stacking.learners import NEVER
 from paperzoo.papers.stacking.procedure import regression
@@ -133,7 +133,7 @@ def test_one_checkpoint_holds_it_evaluated_loaded_and_written_elsewhere(alone, t
     images = torch.rand(3, 1, 12, 12)
     with torch.no_grad():
         logits = again(images)
-        exported = torch.export.export(again, (images,)).module()(images)
+        exported = traced(again, images).module()(images)  # for any number of images
     torch.testing.assert_close(exported, logits)
 
 

@@ -100,6 +100,7 @@ class Ensemble(nn.Module):
         members: the networks.
         weights: (M,) of the members in the vote, a buffer that ``weigh`` sets; one with weight 0 is not asked.
         active: the one member that is trained and asked; None: all are.
+        chosen: the members that were active.
 
     Raises:
         UserError: there is no member, or no such vote.
@@ -117,6 +118,8 @@ class Ensemble(nn.Module):
         self.members = nn.ModuleList(_seeded(make, first + number) for number, make in enumerate(makes))
         self.register_buffer("weights", torch.ones(len(makes)))
         self.active: int | None = None
+        self.chosen: set[int] = set()
+        self._frozen: set[str] | None = None  # parameters that are not trained whichever member is (model.freeze)
         self.look()
         self.register_load_state_dict_post_hook(_look)
 
@@ -133,10 +136,20 @@ class Ensemble(nn.Module):
         self.look()
 
     def select(self, active: int | None) -> None:
-        """Let one member be trained and asked alone, or all of them (None)."""
+        """Let one member be trained and asked alone, or all of them (None); what is frozen before stays so.
+
+        Raises:
+            UserError: nothing of it is left to train.
+        """
+        if self._frozen is None:
+            self._frozen = {name for name, parameter in self.members.named_parameters() if not parameter.requires_grad}
         self.active = active
-        for number, member in enumerate(self.members):
-            member.requires_grad_(active is None or number == active)
+        self.chosen |= set() if active is None else {active}
+        for name, parameter in self.members.named_parameters():
+            chosen = active is None or name.startswith(f"{active}.")
+            parameter.requires_grad_(chosen and name not in self._frozen)
+        if self._frozen and not any(parameter.requires_grad for parameter in self.members.parameters()):
+            raise UserError(f"model.freeze: leaves nothing of member {active} to train")
 
     def asked(self) -> list[int]:
         """The members that are trained and asked."""

@@ -4,20 +4,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paperzoo.config import compose
 from paperzoo.data.interface import Batch
 from paperzoo.display import Display
-from paperzoo.distributed import ranks
-from paperzoo.errors import RunError
+from paperzoo.distributed import max_over_ranks, ranks
+from paperzoo.errors import RunError, UserError
 from paperzoo.tasks.ensembles import EnsembleClassification
 from paperzoo.tasks.making import GROUPS
 from paperzoo.tasks.task import NOT_OPTIONS
 
 
 class DivergingClassification(EnsembleClassification):
-    """An ensemble that goes on without a member whose loss is not finite, if ``model.diverged=drop`` (on one rank).
+    """An ensemble that goes on without a member whose loss is not finite, on any rank, if ``model.diverged=drop``.
 
     Such a member has no vote (``network.weights``) and no gradient, and zeros in place of what may not be finite.
     """
@@ -44,6 +44,19 @@ class DivergingClassification(EnsembleClassification):
         groups = {name: self.hparams[name] for name in GROUPS}
         return {**groups, "model": {**own, **shared, "network": network, "checkpoint": None}}
 
+    def demand_trained(self, number: int) -> None:
+        """Demand a member that there is something of to take out; it need not have a vote.
+
+        Raises:
+            UserError: it has diverged, or was not trained.
+        """
+        network = self.network
+        if number in network.voters:
+            return
+        weights = any(bool(parameter.any()) for parameter in network.members[number].parameters())
+        if number not in network.chosen or not weights:
+            raise UserError(f"member={number}: was not trained, as boosting ended before it, or has diverged")
+
     def member_losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """The loss of each member that is trained, in the order of ``trained``."""
         return super().losses(batch)
@@ -60,23 +73,44 @@ class DivergingClassification(EnsembleClassification):
         losses = self.member_losses(batch)
         if not (self.running.looks_at_once or self.drops):
             return losses
-        wrong = [n for n, loss in zip(numbers, losses.values(), strict=True) if not bool(loss.isfinite())]
-        drops = self.drops and ranks() == 1
+        found = max_over_ranks([int(not bool(loss.isfinite())) for loss in losses.values()], self.device)
+        wrong = [n for n, is_wrong in zip(numbers, found, strict=True) if is_wrong]
+        drops = self.drops and (alone or len(wrong) < len(numbers))  # without a member there is nothing to go on with
         for number in wrong:
             self._tell(number, drops)
-        if not drops or (len(wrong) == len(numbers) and not alone):  # without a member there is nothing to go on with
+        if not drops:
             return losses
         for number in wrong:
             self._drop(number)
         left = {name: loss for (name, loss), n in zip(losses.items(), numbers, strict=True) if n not in wrong}
+        if wrong and self.running.parts:  # its last values would be taken for new ones
+            self.running.parts = {name: v for name, v in self.running.parts.items() if name in left and len(left) > 1}
         return left or self._nothing(numbers[0])
 
     def _nothing(self, number: int) -> dict[str, Tensor]:
         """A loss that is of no parameter: the optimiser passes over those without a gradient."""
         return {f"member_{self.network.first + number}": torch.zeros((), device=self.device, requires_grad=True)}
 
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The batch's loss; over ranks, whose DDP waits for a gradient of each parameter, of members left out zero."""
+        total = super().training_step(batch, batch_idx)
+        for member in self._left_out() if self.drops and ranks() > 1 else ():
+            total = total + sum((p.sum() * 0 for p in member.parameters() if p.requires_grad), total.new_zeros(()))
+        return total
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """No momentum and no weight decay moves what was left out."""
+        for member in self._left_out() if self.drops else ():
+            for parameter in member.parameters():
+                parameter.grad = None
+
+    def _left_out(self) -> list[nn.Module]:
+        """The members without a vote."""
+        return [member for n, member in enumerate(self.network.members) if n not in self.network.voters]
+
     def _tell(self, number: int, drops: bool) -> None:
-        what = "is left out from now on" if drops else "ends the run (model.diverged=stop)"
+        why = "(model.diverged=stop)" if not self.drops else "as there is no other"
+        what = "is left out from now on" if drops else f"ends the run {why}"
         name = self.network.first + number
         Display(silent=self.global_rank > 0).line(f"member {name} diverged: its loss is not finite; it {what}")
 

@@ -128,6 +128,19 @@ class OnceTested(L.Callback, ABC):
         return self.values or {}
 
 
+def demand_no_stream(config: Any) -> None:
+    """Demand data whose training samples are known, each by its place.
+
+    Raises:
+        UserError: they are streamed.
+    """
+    if getattr(config.data, "is_stream", False):
+        raise UserError(
+            f"data.streaming=true: procedure={config.procedure.name} weighs, chooses or predicts each training sample, "
+            "which a stream does not know"
+        )
+
+
 def counted_samples(info: Mapping[str, Any], model: str) -> int:
     """N, the number of training samples, which weights for each need.
 

@@ -46,4 +46,6 @@ def network_of(member: Mapping[str, Any], info: dict[str, Any]) -> nn.Module:
     module = build(groups["model"]["_target_"], **groups, info=info)
     if not isinstance(module, Classification) or type(module).forward is not Classification.forward:
         raise UserError(f"model.members={member['run']}: {groups['model']['name']} is no classifier of one network")
+    if getattr(module.network, "learners", ()):  # they are as large as what they were fitted on
+        raise UserError(f"model.members={member['run']}: a stack with learners of scikit-learn cannot be a member")
     return module.network

@@ -53,7 +53,12 @@ class Bagging(DivergingClassification):
         return ensemble_of_runs(self.info, options) if self._of_runs() else super().make_network(options)
 
     def member_groups(self, number: int) -> dict[str, Any]:
-        """The configuration of a member's module alone."""
+        """The configuration of a member's module alone.
+
+        Raises:
+            UserError: the member has diverged, or was not trained.
+        """
+        self.demand_trained(number)
         model = self.hparams["model"]
         if self._of_runs():
             return dict(model["members"][number]["groups"])
@@ -68,13 +73,13 @@ class Bagging(DivergingClassification):
 
     def _each(self, images: Tensor) -> list[Tensor]:
         """In training, over ranks or in threads where that may be."""
-        members = [self.network.members[number] for number in self.network.asked()]
+        numbers = self.network.asked()
         compiled = getattr(self.network, "_compiled_call_impl", None) is not None
         if not self.training or compiled:
             return super()._each(images)
         if ranks() > 1:
-            spread = may_be_spread(members)
-            return over_ranks(members, images, self.memory_format) if spread else super()._each(images)
+            return self._over_ranks(images) if self.network.active is None else super()._each(images)
+        members = [self.network.members[number] for number in numbers]
         given = images.contiguous(memory_format=self.memory_format)
         with explained(len(images), images.shape[2:]):
             if self._threaded is None or self._threaded[0] != len(members):
@@ -82,6 +87,14 @@ class Bagging(DivergingClassification):
             if self._threaded[1]:
                 return in_threads(members, given, torch.get_num_threads())
         return super()._each(images)
+
+    def _over_ranks(self, images: Tensor) -> list[Tensor]:
+        """Of all members, those that were left out too, so that the others stay on their ranks; of the rest alone."""
+        whole = list(self.network.members)
+        if not may_be_spread(whole):
+            return super()._each(images)
+        found = over_ranks(whole, images, self.memory_format)
+        return [found[number] for number in self.network.asked()]
 
     def weights_of(self, number: int, batch: Batch) -> Tensor | None:
         """How often each sample of the batch is in the member's bootstrap sample, times the weight that it has.

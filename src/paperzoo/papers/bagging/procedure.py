@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from paperzoo.procedures import Procedure, Stage, Training
 from paperzoo.procedures.counted import Counted
-from paperzoo.tasks.ensembles import accuracy_of_first
+from paperzoo.tasks.ensembles import accuracy_of_first, demand_no_stream
 
 
 class BaggingStages(Procedure):
@@ -17,7 +17,12 @@ class BaggingStages(Procedure):
     def stages(self, config: Any) -> Generator[Stage, Any, None]:
         """The one stage."""
         members = (config.model.model_extra or {}).get("members")
-        yield Vote("vote", tries=len(members)) if isinstance(members, list) else Training("fit")
+        if isinstance(members, list):
+            yield Vote("vote", tries=len(members))
+            return
+        if members is not None:  # else another model's one fit
+            demand_no_stream(config)
+        yield Training("fit")
 
 
 @dataclass

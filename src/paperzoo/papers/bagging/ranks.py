@@ -19,8 +19,12 @@ from paperzoo.norms.sync import SyncBatchNorm
 
 
 def may_be_spread(members: Sequence[nn.Module]) -> bool:
-    """Whether each rank has as many members to do; a rule, so that a run repeated on as many ranks is the same."""
-    return len(members) % dist.get_world_size() == 0
+    """Whether each rank has as many members to do, and no layer has statistics that are each rank's own.
+
+    A rule, so that a run repeated on as many ranks is the same.
+    """
+    own = any(getattr(layer, "rank_buffers", ()) for member in members for layer in member.modules())
+    return len(members) % dist.get_world_size() == 0 and not own
 
 
 def over_ranks(members: Sequence[nn.Module], images: Tensor, memory_format: torch.memory_format) -> list[Tensor]:
@@ -33,7 +37,8 @@ def over_ranks(members: Sequence[nn.Module], images: Tensor, memory_format: torc
 
     Returns:
         M logits (B, K). A gradient of them reaches the parameters on the rank that computed the member, summed over the
-        ranks; on the others it is zero. DDP's mean over the ranks is then that of the ranks' losses.
+        ranks; on the others it is zero, and so is that of a member that no loss is of (on any rank). DDP's mean over
+        the ranks is then that of the ranks' losses.
     """
     parameters = [[p for p in member.parameters() if p.requires_grad] for member in members]
     flat = [parameter for own in parameters for parameter in own]
@@ -48,6 +53,7 @@ class _Spread(torch.autograd.Function):
         ctx: Any, members: Any, parameters: Any, images: Tensor, memory_format: torch.memory_format, *_: Tensor
     ) -> Any:
         own = slice(dist.get_rank(), None, dist.get_world_size())
+        ctx.set_materialize_grads(False)
         ctx.sizes, ctx.own, ctx.parameters = _sizes(images), own, parameters
         joint = _joint(images, ctx.sizes).contiguous(memory_format=memory_format)
         with torch.enable_grad(), _alone(members[own]), explained(len(joint), joint.shape[2:]):
@@ -60,10 +66,14 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        of_all = _joint(torch.stack(gradients, dim=1), ctx.sizes)  # (N, M, K)
+        some = next(gradient for gradient in gradients if gradient is not None)
+        own = torch.stack([torch.zeros_like(some) if each is None else each for each in gradients], dim=1)
+        of_all = _joint(own, ctx.sizes)  # (N, M, K)
         found = [[torch.zeros_like(parameter) for parameter in own] for own in ctx.parameters]
         for number, logits in zip(range(len(found))[ctx.own], ctx.logits, strict=True):
-            found[number] = torch.autograd.grad(logits, ctx.parameters[number], of_all[:, number], allow_unused=True)
+            parameters = ctx.parameters[number]
+            if gradients[number] is not None and parameters:  # else it diverged: 0 times its NaN would be NaN
+                found[number] = torch.autograd.grad(logits, parameters, of_all[:, number], allow_unused=True)
         ctx.logits = None
         return (None, None, None, None, *(gradient for own in found for gradient in own))
 
@@ -72,8 +82,8 @@ class _Spread(torch.autograd.Function):
 def _alone(members: Sequence[nn.Module]) -> Iterator[None]:
     """Layers that share statistics with other ranks do not, meanwhile: their batch is that of all ranks already."""
     layers = [layer for member in members for layer in member.modules()]
-    synced = [layer for layer in layers if isinstance(layer, SyncBatchNorm)]
-    alone: list[tuple[nn.Module, str, Any]] = [(layer, "process_group", _this_rank(os.getpid())) for layer in synced]
+    alone: list[tuple[nn.Module, str, Any]] = []
+    alone += [(layer, "process_group", _this_rank(os.getpid())) for layer in layers if isinstance(layer, SyncBatchNorm)]
     alone += [(layer, "synchronise", False) for layer in layers if hasattr(layer, "synchronise")]
     before = [getattr(layer, name) for layer, name, _ in alone]
     for layer, name, value in alone:

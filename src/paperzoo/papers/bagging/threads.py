@@ -70,7 +70,7 @@ class _Members(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         def take(logits: Tensor, parameters: Sequence[Tensor], gradient: Tensor | None) -> Any:
-            if gradient is None:  # of a member that no loss is of
+            if gradient is None or not parameters:  # of a member that no loss is of, or that is frozen
                 return [None] * len(parameters)
             return torch.autograd.grad(logits, parameters, gradient, allow_unused=True)
 

@@ -38,7 +38,12 @@ class Boosted(DivergingClassification):
     """Boosted members; with ``model.voting=sum`` the member of a stage is fitted to the residuals of those before."""
 
     def member_groups(self, number: int) -> dict[str, Any]:
-        """The configuration of a member's module alone."""
+        """The configuration of a member's module alone.
+
+        Raises:
+            UserError: the member has diverged, or was not trained.
+        """
+        self.demand_trained(number)
         model = self.hparams["model"]
         return self.groups_of(model["member"], model["member_network"], OWN)
 
@@ -56,6 +61,8 @@ class Boosted(DivergingClassification):
         images, targets = self.mixed(batch)
         before = self.scores_before(images, number)
         own = self._each(images)[0]  # h, (B, K)
+        if not len(images):  # on a rank without images the mean would be NaN
+            return {f"member_{number}": own.sum()}
         each = (own - residuals(before, targets)).square().sum(1) / 2
         self.running.add(before + self.network.weights[number] * own.detach(), batch.targets)
         return {f"member_{number}": each.mean() if batch.weights is None else (each * batch.weights).mean()}

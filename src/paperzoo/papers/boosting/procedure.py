@@ -21,7 +21,9 @@ from paperzoo.procedures import Procedure, Stage, Training
 from paperzoo.procedures.counted import Counted
 from paperzoo.randomness import generator
 from paperzoo.tasks.diverging import demand_one, has_diverged
-from paperzoo.tasks.ensembles import accuracy_of_first, on_split
+from paperzoo.tasks.ensembles import accuracy_of_first, demand_no_stream, on_split
+
+CROSS_ENTROPY = "torch.nn.CrossEntropyLoss"
 
 
 class SammeStages(Procedure):
@@ -42,6 +44,8 @@ class SammeStages(Procedure):
 
     def stages(self, config: Any) -> Generator[Stage, Any, None]:
         """A training for each member, and the vote."""
+        demand_no_stream(config)
+        _demand_voters(config)
         weights: np.ndarray | None = None  # (N,), their sum is 1; None: all alike
         votes: list[float] = []
         errors: list[float] = []
@@ -90,6 +94,7 @@ class SnapshotStages(Procedure):
     def stages(self, config: Any) -> Generator[Stage, Any, None]:
         """A training for each cycle, and the vote of all."""
         members, epochs = _members(config), config.trainer.max_epochs
+        _demand_voters(config)
         if epochs % members:
             raise UserError(
                 f"procedure=snapshot: trainer.max_epochs={epochs} must be a multiple of model.members={members}, so "
@@ -126,6 +131,7 @@ class GradientStages(Procedure):
         members = _members(config)
         if config.model.model_extra.get("voting") != "sum":
             raise UserError("procedure=gradient_boosting: members are summed; set model.voting=sum")
+        _demand_cross_entropy(config)
         votes = [self.shrinkage] * members
         for number in range(members):
             diverged = yield Training(
@@ -146,6 +152,26 @@ def _members(config: Any) -> int:
     if not isinstance(members, int):
         raise UserError(f"procedure={config.procedure.name}: model.members names finished runs, which are not trained")
     return members
+
+
+def _demand_voters(config: Any) -> None:
+    """With ``model.voting=sum`` members would be fitted to residuals."""
+    if (config.model.model_extra or {}).get("voting") == "sum":
+        raise UserError(
+            f"procedure={config.procedure.name}: model.voting=sum is of procedure=gradient_boosting; use samme, soft "
+            "or hard"
+        )
+
+
+def _demand_cross_entropy(config: Any) -> None:
+    """The one loss whose residuals they are."""
+    loss = config.loss
+    other = next((f"loss.{name}={value}" for name, value in loss.arguments().items() if value), None)
+    if loss.target != CROSS_ENTROPY or other:
+        raise UserError(
+            f"{other or f'loss={loss.name}'}: procedure=gradient_boosting fits members to the residuals of the plain "
+            "cross-entropy; leave loss=cross_entropy"
+        )
 
 
 # the parts of a stage

@@ -73,7 +73,7 @@ class Learner(nn.Module, ABC):
     def forward(self, samples: Tensor) -> Tensor:
         """(B, D) -> logits (B, K)."""
         own = self.scores(samples)
-        return own.new_full((len(samples), self.num_classes), NEVER).index_copy(1, self.classes, own)
+        return own.new_full((samples.shape[0], self.num_classes), NEVER).index_copy(1, self.classes, own)
 
     def _put(self, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
@@ -220,7 +220,7 @@ class Forest(Learner):
     def scores(self, samples: Tensor) -> Tensor:
         """Logarithms of the mean shares."""
         given = samples.float().to(self.threshold)  # as scikit-learn does, whose trees see float32
-        node = self.left.new_zeros(len(self.left), len(samples))  # (T, B)
+        node = self.left.new_zeros(len(self.left), samples.shape[0])  # (T, B); an exporter would fix B as len() of it
         for _ in range(len(self.levels)):
             value = given.gather(1, self.feature.gather(1, node).T).T  # (T, B)
             goes_left = value <= self.threshold.gather(1, node)

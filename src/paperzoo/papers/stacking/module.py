@@ -21,11 +21,12 @@ class Stacking(DivergingClassification):
         """The configuration of a network's module alone.
 
         Raises:
-            UserError: the member is a learner.
+            UserError: the member is a learner, or was left out.
         """
         papers = self.hparams["model"]["papers"]
         if number >= len(papers):
             raise UserError(f"member={number}: {type(self.network.members[number]).__name__} is a learner, no network")
+        self.demand_trained(number)
         return self.groups_of(papers[number], f"{papers[number]}_small", OWN)
 
     def configure_callbacks(self) -> list[L.Callback]:

@@ -19,7 +19,7 @@ from paperzoo.papers.stacking.network import side_by_side
 from paperzoo.papers.stacking.out_of_fold import stratified_folds
 from paperzoo.procedures import Procedure, Stage, Training
 from paperzoo.procedures.counted import Counted
-from paperzoo.tasks.ensembles import on_split
+from paperzoo.tasks.ensembles import demand_no_stream, on_split
 
 
 class StackingStages(Procedure):
@@ -43,6 +43,7 @@ class StackingStages(Procedure):
         """The folds, a training without each of them, one on all, the meta-learner."""
         if "papers" not in (config.model.model_extra or {}):
             raise UserError(f"procedure={config.procedure.name}: model={config.model.name} has no members to stack")
+        demand_no_stream(config)
         dealt = yield Counted("folds", prepare=self._keep, outcome=partial(deal, self.folds, config.seed))
         found: list[Tensor] = []
         left_out: list[int] = []
