@@ -44,10 +44,7 @@ def find(name: str, runs_dir: Path, option: str = "model.checkpoint") -> Weights
     kind = kind or "last"
     path = folder / "checkpoints" / FILES[kind]
     if not path.is_file():
-        raise UserError(
-            f"{option}={name}: run {entry.id} is {entry.observed_status()} and has no {kind} weights; "
-            "train it to the end"
-        )
+        raise UserError(f"{option}={name}: {_without(entry, kind)}")
     return Weights(path, Parent(id=entry.id, identity=entry.identity, weights=kind))
 
 
@@ -62,9 +59,15 @@ def of_run(folder: Path, entry: Record, kind: str) -> Path:
         return path
     if kind in entry.checkpoints:
         raise UserError(f"run={entry.id}: its {kind} weights, {path}, are gone; copy them back, or train it again")
-    raise UserError(
-        f"run={entry.id}: it is {entry.observed_status()} and has no {kind} weights yet; train it to the end"
-    )
+    raise UserError(f"run={entry.id}: {_without(entry, kind)}")
+
+
+def _without(entry: Record, kind: str) -> str:
+    """What to do where a run has no such weights: one in stages ends with its last ones alone."""
+    status = entry.observed_status()
+    if entry.checkpoints:
+        return f"run {entry.id} is {status} and has no {kind} weights; use {' or '.join(sorted(entry.checkpoints))}"
+    return f"run {entry.id} is {status} and has no {kind} weights yet; train it to the end"
 
 
 def identity_of(name: str, runs_dir: Path) -> str:
