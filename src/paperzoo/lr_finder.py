@@ -1,10 +1,11 @@
 """A range test of the learning rate, Lightning's own (Smith, 2017, section 3.3); no run is left behind.
 
-    python -m paperzoo.lr_finder model=scnet data=cifar10 [steps=100] [lowest=1e-6] [highest=1] [out=lr.png]
+    python -m paperzoo.lr_finder model=scnet data=cifar10 [steps=100] [lowest=1e-5] [highest=1] [out=lr.png]
 
 All other words are those of src/train.py. The rate rises by the same factor with each step, from ``lowest`` to
-``highest``; the curve is the loss, smoothed as Lightning does it. What is suggested is the rate where it falls most
-steeply; it is a rate to begin a search with, no result.
+``highest``; the curve is the loss, smoothed as Lightning does it. What Lightning suggests is the rate where the loss
+falls most over the rate itself, not its logarithm: where it falls slowly, the noise at small rates may win. The rate of
+the lowest loss stands beside it; a third to a tenth of that is a usual choice.
 """
 
 import sys
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from paperzoo.config.schema import Config
 
-OWN = {"steps": "100", "lowest": "1e-6", "highest": "1", "out": ""}
+OWN = {"steps": "100", "lowest": "1e-5", "highest": "1", "out": ""}
 LINES, BAR = 24, 40  # of the printed curve
 SMOOTH = 0.98  # what Lightning's moving average of the loss keeps at each step
 LEAST = 13  # steps: Lightning leaves out the first ten and the last, and needs two
@@ -35,7 +36,7 @@ class Curve(NamedTuple):
     suggestion: float | None
 
 
-def find(config: "Config", steps: int = 100, lowest: float = 1e-6, highest: float = 1.0) -> Curve:
+def find(config: "Config", steps: int = 100, lowest: float = 1e-5, highest: float = 1.0) -> Curve:
     """Train with a rising rate, each step one batch of the training data.
 
     Args:
@@ -111,16 +112,18 @@ def show(curve: Curve, title: str) -> None:
     table = Table("step", "rate", "loss", "", title=title, box=None, header_style="bold", pad_edge=False)
     last = len(curve.losses) - 1
     finite = [loss for loss in curve.losses if abs(loss) < float("inf")]
-    most = max(finite, default=1.0) or 1.0
+    least, most = min(finite, default=0.0), max(finite, default=1.0)
     for step in sorted({round(place * last / LINES) for place in range(LINES + 1)}):
         loss = curve.losses[step]
-        bar = "█" * round(BAR * max(loss, 0) / most) if abs(loss) < float("inf") else ""
+        bar = "█" * round(BAR * (loss - least) / max(most - least, 1e-12)) if abs(loss) < float("inf") else ""
         table.add_row(str(step + 1), f"{curve.rates[step]:.3g}", f"{loss:.4f}", bar)
     console.print(table)
     if curve.suggestion is None:
         console.print("\nno suggestion: too few losses are finite; set a lower highest=, or more steps=")
     else:
         console.print(f"\nsuggested: optimizer.lr={curve.suggestion:.3g}")
+    if finite:
+        console.print(f"lowest loss: at {curve.rates[curve.losses.index(least)]:.3g}")
 
 
 def drawn(curve: Curve, title: str) -> "Figure":

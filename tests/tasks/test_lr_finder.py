@@ -49,7 +49,9 @@ def test_the_curve_is_that_of_a_loop_by_hand_and_nothing_is_left(tmp_path, monke
     steepest = np.gradient(np.array(losses)[10:-1], np.array(rates)[10:-1]).argmin() + 10
     assert curve.suggestion == pytest.approx(rates[steepest], rel=1e-6)
     lr_finder.show(curve, "title")
-    assert f"suggested: optimizer.lr={curve.suggestion:.3g}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"suggested: optimizer.lr={curve.suggestion:.3g}" in said
+    assert f"lowest loss: at {rates[int(np.argmin(losses))]:.3g}" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -75,7 +77,7 @@ def test_mistakes_are_one_line(words, given, said):
 
 def test_the_commands_own_options_are_told_from_the_configurations(monkeypatch, capsys):
     own, left = lr_finder.taken(["model=scnet", "steps=20", "optimizer=adamw", "out=lr.png"])
-    assert own == {"steps": "20", "lowest": "1e-6", "highest": "1", "out": "lr.png"}
+    assert own == {"steps": "20", "lowest": "1e-5", "highest": "1", "out": "lr.png"}
     assert left == ["model=scnet", "optimizer=adamw"]
     monkeypatch.setattr(sys, "argv", ["lr_finder", "--help"])
     lr_finder.main()
