@@ -1,4 +1,4 @@
-"""Evaluate a run again: python src/evaluate.py <id> [weights=best] [split=val].
+"""Evaluate a run again: python src/evaluate.py <id> [weights=best] [split=val] [predictions=true].
 
 Published weights: python src/evaluate.py model=scnet model.network=scnet50 model.checkpoint=<file> data=imagenet
 """
@@ -19,7 +19,8 @@ def main(choice: "Evaluation") -> None:
     """Evaluate as configured."""
     from paperzoo.runs import folders
 
-    folders.find(Path(choice.paths.runs_dir), choice.run)  # a mistake is said before torch is imported
+    if not choice.run.endswith(".parquet"):
+        folders.find(Path(choice.paths.runs_dir), choice.run)  # a mistake is said before torch is imported
     from paperzoo.evaluation import evaluate
 
     evaluate(choice)

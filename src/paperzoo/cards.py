@@ -175,6 +175,15 @@ class Deviation(CardPart):
     undo: Text | None = None  # the override that undoes it
 
 
+class PublishedInput(CardPart):
+    """How the weights that the authors published want their images, where it is not ImageNet's usual way."""
+
+    networks: Text  # of them, with * and ?
+    channels: Literal["rgb", "bgr"]
+    white: Annotated[float, Field(gt=0)]  # what a pixel of full brightness is; black is 0, nothing is subtracted
+    source: Text
+
+
 class Measured(CardPart):
     """What a report measured."""
 
@@ -218,6 +227,7 @@ class Card(CardPart):
     normalises: bool = True  # whether its networks have normalisation layers, which norm= replaces
     parts: list[Part] = []  # what it offers that does not go with every run
     networks: list[Network] = []  # a loss or a recipe has none of its own
+    published_input: PublishedInput | None = None  # None: as the network's timm configuration says
     options: list[Option] = []
     claims: Annotated[list[Claim], Field(min_length=1)]
     deviations: list[Deviation] = []

@@ -1,6 +1,7 @@
 """Evaluating a finished run again, from its record alone."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ import pytorch_lightning as L
 import torch
 from torch import Tensor
 
-from paperzoo import results, stages
+from paperzoo import predictions, results, stages
 from paperzoo.config.schema import Evaluation, Paths
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
@@ -24,11 +25,13 @@ from paperzoo.tasks.making import make_module
 
 
 def evaluate(choice: Evaluation) -> dict[str, float]:
-    """The metrics of a run's weights on a split, shown beside those on record.
+    """The metrics of a run's weights on a split, shown beside those on record; or those of a file of predictions.
 
     Raises:
         UserError: there is no such run, it has no such weights, or the data is not what it was.
     """
+    if choice.run.endswith(predictions.SUFFIX):
+        return predictions.evaluate(Path(choice.run))
     folder = folders.find(Path(choice.paths.runs_dir), choice.run)
     entry = record.read(folder)
     places = {name: place for name, place in choice.data.model_dump().items() if place is not None}
@@ -38,9 +41,40 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     if choice.norm_statistics == "batch_average":
         device = trainer.strategy.root_device
         batch_average(module.to(device), islice(_training_images(data, device), choice.norm_batches))
-    metrics = results.measure(trainer, module, data, choice.split)
-    _show(entry, choice.weights, _epoch(entry, weights), metrics, data.description)
+    task = entry.config["data"].get("task", "classification")
+    kept = predictions.Kept(module, task) if choice.predictions else None
+    if kept:
+        trainer.callbacks.append(kept)  # type: ignore[attr-defined]
+    with kept or nullcontext():
+        metrics = results.measure(trainer, module, data, choice.split)
+    epoch = _epoch(entry, weights)
+    _show(entry, choice.weights, epoch, metrics, data.description)
+    if kept:
+        _keep(choice, entry, folder, kept.batches, metrics, epoch, data.info)
     return metrics
+
+
+def _keep(
+    choice: Evaluation,
+    entry: Record,
+    folder: Path,
+    batches: list[predictions.Rows],
+    metrics: dict[str, float],
+    epoch: int,
+    info: dict[str, Any],
+) -> None:
+    """Predictions, their table of classes and their reliability diagram, into the run's folder."""
+    about = {"run": entry.id, "weights": choice.weights, "split": choice.split, "epoch": epoch, "metrics": metrics}
+    about |= {"class_names": [str(name) for name in info["class_names"]]}
+    about |= {"measures": [metric._asdict() for metric in entry.task_metrics]}
+    averaged = "_batch_average" if choice.norm_statistics == "batch_average" else ""
+    path = folder / "predictions" / f"{choice.split}_{choice.weights}{averaged}{predictions.SUFFIX}"
+    predictions.write(path, batches, about)
+    display = Display()
+    predictions.show(display, batches, about)
+    picture = path.with_suffix(".png")
+    predictions.draw(picture, batches, f"run {entry.id}: {choice.split} split, {choice.weights} weights")
+    display.facts({"predictions": str(path), "calibration": str(picture)})
 
 
 class Restored(NamedTuple):

@@ -33,7 +33,7 @@ MISTAKES = [
     (S + "mix=mixupp", ["mix=mixupp", "cutmix, mixup, ", "Did you mean mixup?"]),
     (S + "hydra.run.dir=/proc/x", ["/proc/x: ", "hydra.run.dir"]),
     (S + "norm=swichable", ["norm=swichable", "Did you mean switchable"]),
-    (S + "logger=wandbb", ["logger=wandbb", "none, wandb", "Did you mean wandb?"]),
+    (S + "logger=wandbb", ["logger=wandbb", "mlflow, none, tensorboard, wandb", "Did you mean wandb?"]),
     ("experiment=resnext/cifar", ["experiment=resnext/cifar", "Did you mean resnext/cifar10?"]),
     ("experiment/resnext=cifar10", ["experiment/resnext=cifar10", "write experiment=resnext/cifar10"]),
     ("~model", ["model must be given", MODELS]),

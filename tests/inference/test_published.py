@@ -6,7 +6,7 @@ import timm
 import torch
 from drawn import folder, picture
 from PIL import Image
-from timm.data import create_transform, resolve_model_data_config
+from timm.data import resolve_model_data_config
 from torchvision import transforms
 
 from paperzoo.config import compose
@@ -27,7 +27,7 @@ def weights(tmp_path):
             module.running_mean.normal_(std=0.1)
             module.running_var.uniform_(0.5, 1.5)
     with torch.no_grad():
-        network.get_classifier().weight.normal_(std=1.0)
+        network.get_classifier().weight.normal_(std=0.01)  # of pixels up to 255
     path = tmp_path / "weights.pth.tar"
     torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}, "epoch": 1}, path)
     return path, network
@@ -47,13 +47,17 @@ def test_evaluation_is_a_naive_loops(weights, tmp_path, capsys):
     from paperzoo.training import load_data
 
     part = load_data(config).parts["test"]
-    transform = create_transform(**resolve_model_data_config(network), is_training=False)
+    # The authors give their network pixels from 0 to 255 in BGR; timm's configuration says what is cut out.
+    bicubic = transforms.InterpolationMode.BICUBIC
+    transform = transforms.Compose(
+        [transforms.Resize(256, bicubic), transforms.CenterCrop(224), transforms.PILToTensor()]
+    )
     network = network.double()
     right, losses = 0, []
     for row, label in zip(part.rows, part.labels, strict=True):
         image = Image.open(part.split.read(int(row)))
         with torch.no_grad():
-            logits = network(transform(image)[None].double())[0]
+            logits = network(transform(image)[[2, 1, 0]][None].double())[0]
         right += int(logits.argmax()) == label
         losses.append(float(logits.exp().sum().log() - logits[label]))
     assert len(losses) == 15
@@ -61,6 +65,7 @@ def test_evaluation_is_a_naive_loops(weights, tmp_path, capsys):
     assert metrics["test/loss"] == pytest.approx(np.mean(losses), rel=1e-4)
     said = capsys.readouterr().out
     assert "crop_pct=0.875" in said
+    assert "channels=bgr" in said
     assert f"{100 * right / 15:.2f} %" in said
     assert not list(tmp_path.glob("runs/*"))
 
@@ -77,6 +82,20 @@ def test_timms_transform_is_torchvisions_pixel_for_pixel():
         width, height = random.integers(40, 500, 2)
         image = picture(number, size=(int(width), int(height)))
         assert torch.equal(ours(image), theirs(image)), (width, height)
+
+
+@pytest.mark.parametrize(
+    ("network", "bgr"), [("shufflenet_v2_0_5x", True), ("shufflenet_v1_g3_0_5x", True), ("shufflenet_v2_x0_5", False)]
+)
+def test_only_the_authors_weights_are_given_pixels_in_bgr(network, bgr):
+    config = compose("train", [f"model={network[:13]}", f"model.network={network}"])
+    preparation = published.preparation_of(timm.create_model(network), config)
+    got = published.timm_transform(preparation)(Image.new("RGB", (300, 300), (10, 20, 30)))
+    assert got.shape == (3, 224, 224)
+    moments = ((10, 0.485, 0.229), (20, 0.456, 0.224), (30, 0.406, 0.225))
+    usual = [(value / 255 - mean) / std for value, mean, std in moments]
+    expected = [30.0, 20.0, 10.0] if bgr else usual
+    torch.testing.assert_close(got[:, 100, 100].tolist(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_mistakes_are_one_line(weights, tmp_path):

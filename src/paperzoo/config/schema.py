@@ -244,11 +244,12 @@ class Place(Node):
 class Evaluation(Node):
     """The configuration of ``evaluate.py``."""
 
-    run: str  # an id, a unique prefix, or a run folder
+    run: str  # an id, a unique prefix, a run folder, or a file of predictions
     weights: Literal["last", "best"]
     split: Literal["test", "val"]
     norm_statistics: Literal["moving_average", "batch_average"] = "moving_average"
     norm_batches: Positive = 100  # batch_average: training batches to average over, at most an epoch's
+    predictions: bool = False  # a classifier's, into the run's folder, with a table of classes and a picture
     data: Place = Place()
     accelerator: Literal["auto", "cpu", "gpu"]
     paths: Paths

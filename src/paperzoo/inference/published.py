@@ -1,6 +1,10 @@
-"""Published weights of a paper's network, without a run: classes and preparation as its timm configuration says."""
+"""Published weights of a paper's network, without a run: classes and preparation as its timm configuration says.
+
+Where the paper's card has a ``published_input``, brightness and order of the channels are those.
+"""
 
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from paperzoo import cards
 from paperzoo.config import build, compose
 from paperzoo.config.schema import Config
 from paperzoo.data.images.decoding import CorruptImage, open_image
@@ -28,6 +33,7 @@ from paperzoo.runs import checkpoints
 from paperzoo.tasks import making
 
 TEST = "test"
+CHANNELS = "channels"  # of a preparation: their order
 IMAGENET = 1000  # classes, where the weights do not say how many
 
 
@@ -55,7 +61,7 @@ def read(words: Mapping[str, str]) -> Trained:
     making.load_weights(module, content, config.model.name)
     module.eval()
     module.network.requires_grad_(False)
-    preparation = resolve_model_data_config(module.network)
+    preparation = preparation_of(module.network, config)
     info = {"num_classes": classes, "class_names": names(classes), **_sizes(module.network, preparation)}
     name = str(config.model.checkpoint)
     return Trained(module, "classification", info, timm_transform(preparation), {**groups, "data": {}}, name)
@@ -92,7 +98,7 @@ def evaluate(config: Config) -> dict[str, float]:
             f"model.checkpoint={config.model.checkpoint}: knows {classes} classes, data={config.data.name} has "
             f"{data.num_classes}"
         )
-    preparation = resolve_model_data_config(module.network)
+    preparation = preparation_of(module.network, config)
     taken = preparation["input_size"][0]
     if data.in_chans != taken:
         raise UserError(
@@ -102,7 +108,10 @@ def evaluate(config: Config) -> dict[str, float]:
     making.load_weights(module, content, config.model.name)
     metrics = _measured(module, _Prepared(data, preparation), config)
     display = Display()
-    kept = {name: preparation[name] for name in ("input_size", "crop_pct", "interpolation", "mean", "std")}
+    kept = {
+        name: preparation.get(name, "rgb")
+        for name in ("input_size", "crop_pct", "interpolation", "mean", "std", CHANNELS)
+    }
     display.line(f"{config.model.network} with {config.model.checkpoint} on {data.description}")
     display.line(escape(f"prepared by {', '.join(f'{name}={value}' for name, value in kept.items())}"))
     display.results({"published": (0, metrics)}, type(module).metrics)
@@ -163,18 +172,31 @@ def names(classes: int) -> list[str]:
     return [known.index_to_description(k) for k in range(classes)]
 
 
+def preparation_of(network: Any, config: Config) -> dict[str, Any]:
+    """Timm's configuration of a network, with what the paper's card says of the authors' weights."""
+    preparation = dict(resolve_model_data_config(network))
+    model = config.model
+    own = cards.load(model.name).published_input if model.name in cards.slugs() else None
+    if own is None or not fnmatch(model.network, own.networks):
+        return preparation
+    chans = preparation["input_size"][0]
+    return {**preparation, "mean": (0.0,) * chans, "std": (1 / own.white,) * chans, CHANNELS: own.channels}
+
+
 def timm_transform(preparation: dict[str, Any]) -> Any:
     """Timm's transform for evaluation: the crop ratio and the interpolation are the network's."""
-    return partial(_as_timm, create_transform(**preparation, is_training=False), preparation["input_size"][0])
+    known = {name: value for name, value in preparation.items() if name != CHANNELS}
+    transform = create_transform(**known, is_training=False)
+    return partial(_as_timm, transform, preparation["input_size"][0], preparation.get(CHANNELS) == "bgr")
 
 
-def _as_timm(transform: Any, chans: int, image: Any) -> Tensor:
+def _as_timm(transform: Any, chans: int, reverse: bool, image: Any) -> Tensor:
     prepared: Tensor = transform(opened(image).convert("L" if chans == 1 else "RGB"))
-    return prepared
+    return prepared.flip(0) if reverse else prepared
 
 
 def _sizes(network: Any, preparation: dict[str, Any]) -> dict[str, Any]:
     chans, size, _ = preparation["input_size"]
     kept = {name: preparation[name] for name in ("interpolation", "crop_pct", "crop_mode")}
     moments = {name: list(preparation[name]) for name in ("mean", "std")}
-    return {"in_chans": chans, "image_size": size, **moments, **kept}
+    return {"in_chans": chans, "image_size": size, **moments, **kept, CHANNELS: preparation.get(CHANNELS, "rgb")}

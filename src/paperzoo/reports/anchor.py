@@ -9,7 +9,8 @@ machine: for each variant both train its first seed for two epochs of a part of 
 every metric must be equal bit for bit; or, where a kernel was rewritten and rounds otherwise since, to 1e-6 in float64,
 which the anchor says. The records then get the identity and the code version that this code gives
 them, so that a sweep takes them for finished; ``provenance.anchored`` keeps what they had. ``golden.yaml`` is written
-again. Stopped, it goes on with the variants that it has not compared. Option: data_dir=data (or the variable DATA_DIR).
+again. Stopped, it goes on with the variants that it has not compared. Options: data_dir=data (or the variable
+DATA_DIR), epochs=2 of the comparisons, where a variant cannot do with so few.
 """
 
 import json
@@ -17,6 +18,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,21 +38,21 @@ from paperzoo.runs.record import Anchor, Record, write_atomically
 
 BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the two commits
 MOST = 320  # training images of a comparison
-SHORT = ("trainer.max_epochs=2", "data.validation=200", "logger=none", "repeat=true")
+SHORT = ("data.validation=200", "logger=none", "repeat=true")
 ROUNDING = 1e-6  # relative, in float64: over 160 steps with two images each, 1e-16 had grown to 2e-9
 LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
 
 
-def main(path: str = "", checkout: str = "", *, data_dir: str) -> None:
+def main(path: str = "", checkout: str = "", *, data_dir: str, epochs: str = "2") -> None:
     """Anchor a report's records where a checkout is given, and write its golden row."""
     folder = record_sources.report_folder(path)
     report = write.load(folder)
     if checkout:
-        anchor(folder, report, Path(checkout).resolve(), data_dir)
+        anchor(folder, report, Path(checkout).resolve(), data_dir, epochs)
     golden_row.write(folder, *golden_row.cheapest(report), data_dir)
 
 
-def anchor(folder: Path, report: Report, checkout: Path, data_dir: str) -> None:
+def anchor(folder: Path, report: Report, checkout: Path, data_dir: str, epochs: str = "2") -> None:
     """Compare, write the anchors into a report's records, and derive its pages from them.
 
     Raises:
@@ -61,7 +63,8 @@ def anchor(folder: Path, report: Report, checkout: Path, data_dir: str) -> None:
     done: dict[str, list[int]] = json.loads(kept.read_text()) if kept.is_file() else {}
     for entry in first.values():
         if entry.id not in done:
-            done[entry.id] = [*_compare(entry, checkout, data_dir)]
+            short = (f"trainer.max_epochs={epochs}", *SHORT, f"paths.data_dir={data_dir}")
+            done[entry.id] = [*_compare(entry, checkout, short)]
             if "dirty" not in kept.name:  # an hour's comparisons go on where they were stopped
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(kept, json.dumps(done).encode())
@@ -92,29 +95,28 @@ def _sentence(outcomes: dict[str, list[int]], checkout: Path) -> str:
     return sentence
 
 
-def _compare(entry: Record, checkout: Path, data_dir: str) -> tuple[int, bool]:
+def _compare(entry: Record, checkout: Path, short: Sequence[str]) -> tuple[int, bool]:
     """How many metrics are equal, and whether bit for bit; else to rounding.
 
     Raises:
         UserError: one differs by more.
     """
-    then, now = (_short_run(source, entry, data_dir) for source in (checkout / "src", SOURCE))
+    then, now = (_short_run(source, entry, short) for source in (checkout / "src", SOURCE))
     exact = compare.first_difference(then, now, may_have_more=True) is None
     if not exact:
-        wide = "trainer.precision=64-true"
-        then, now = (_short_run(source, entry, data_dir, wide) for source in (checkout / "src", SOURCE))
+        wide = (*short, "trainer.precision=64-true")
+        then, now = (_short_run(source, entry, wide) for source in (checkout / "src", SOURCE))
         if difference := compare.first_difference(then, now, ROUNDING, may_have_more=True):
             raise UserError(f"{' '.join(entry.command)}: {checkout} and this code differ in float64: {difference}")
     return sum(1 for _ in compare.metrics(then)), exact
 
 
-def _short_run(source: Path, entry: Record, data_dir: str, *extra: str) -> Record:
+def _short_run(source: Path, entry: Record, short: Sequence[str]) -> Record:
     images = min(int(entry.config["data"].get("limit_train") or MOST), MOST)
     words = [word for word in entry.command[2:] if not word.startswith(LEFT_OUT)]
     with tempfile.TemporaryDirectory() as runs:
         tested = "data.test_split='test[:200]'" if entry.config["data"].get("test_split") else "data.test=200"
-        more = [*SHORT, *extra, tested, f"data.limit_train={images}"]
-        more += [f"paths.runs_dir={runs}", f"paths.data_dir={data_dir}"]
+        more = [*short, tested, f"data.limit_train={images}", f"paths.runs_dir={runs}"]
         environment = {**os.environ, "PYTHONPATH": str(source)}
         command = [sys.executable, str(source / "train.py"), *words, *more]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -171,4 +173,4 @@ def _commit(place: Path) -> str:
 if __name__ == "__main__":
     from paperzoo import verbs
 
-    verbs.run(main, __doc__, positional=2, defaults={"data_dir": os.environ.get("DATA_DIR", "data")})
+    verbs.run(main, __doc__, positional=2, defaults={"data_dir": os.environ.get("DATA_DIR", "data"), "epochs": "2"})

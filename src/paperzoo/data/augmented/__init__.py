@@ -1,0 +1,1 @@
+"""Images that torchvision's transforms change in training: RandAugment, colours, erased rectangles."""
