@@ -262,7 +262,7 @@ def test_a_searchs_unfinished_runs_are_counted():
     ("claims: [{paper: scnet, claim: x, baseline: a, result: b}]", "claims: scnet has no claim x, it has imagenet, "),
     ("claims: [{paper: scnt, claim: x, baseline: a, result: b}]", "scnt: there is no such paper; "),
     ("claims: [{paper: group_norm, claim: batch_independence, baseline: a, result: b}]",
-     "claims: group_norm batch_independence does not say that the result is more accurate (its accuracy is the same "),
+     "claims: group_norm batch_independence does not say that the result is better, not worse or not better (its "),
     ("title: a\ntitle: b", "the key title is there twice"),
     ("a: [", "cannot be read (while parsing"),
 ])  # fmt: skip
