@@ -8,6 +8,8 @@ from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.cards import Card, Claim
+from paperzoo.reports import wording
+from paperzoo.reports.model import Interval
 
 HEAD = "| paper | claim | the paper's figures | measured here | verdict |\n|---|---|---|---|---|"
 
@@ -33,8 +35,7 @@ def _rows(card: Card) -> Iterator[str]:
         yield f"| {name} | {number} | | | not attempted |"
     for claim in measured:
         best = card.verdicts(claim.id)[0]
-        low, high = best.interval
-        interval = f"{best.mean:+.2f} ({low:+.2f} to {high:+.2f})"
+        interval = wording.interval(Interval(best.mean, *best.interval, best.n, "t"), signed=True)
         figure = f"{best.what}: {interval}, n = {best.n}, [{best.report}](reports/{best.report}/report.md)"
         yield f"| {name} | {claim.id} | {_reported(claim)} | {figure} | {best.verdict} |"
 

@@ -9,7 +9,7 @@ from paperzoo import cards
 from paperzoo.reports.model import Report
 from paperzoo.runs.record import write_atomically
 
-DECIMALS = 4
+DECIMALS = 6  # a page rounds to fewer, and twice would be wrong at times
 HEADING = "measured:  # written by src/report.py\n"
 
 
