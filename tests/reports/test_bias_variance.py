@@ -10,7 +10,8 @@ import yaml
 from scipy import stats
 
 from paperzoo.config import compose
-from paperzoo.reports import bias_variance, rederive, write
+from paperzoo.reports import bias_variance, record_sources, rederive, write
+from paperzoo.runs import record
 from paperzoo.training import train
 
 RUNS, IMAGES, CLASSES = 7, 50, 4
@@ -97,6 +98,13 @@ def test_the_runs_of_a_report_are_asked_and_its_pages_show_it(tmp_path, monkeypa
     assert "## Bias and variance" in (folder / "report.md").read_text()
     assert "Bias and variance" in (folder / "index.html").read_text()
     assert rederive.reproduce(str(folder)) == 0
+
+    anchored = []  # other code gives runs other names; an anchor keeps the one that was asked
+    for entry in record_sources.of_report(folder).records:
+        anchor = record.Anchor(id=entry.id, code_version="0" * 12, shown_by="a test")
+        provenance = entry.provenance.model_copy(update={"anchored": anchor})
+        anchored.append(entry.model_copy(update={"id": "0000000000-1", "provenance": provenance}))
+    assert bias_variance.read(folder, anchored)[0] is not None
 
     found = json.loads((folder / bias_variance.FILE).read_text())
     found["runs"][0] = "0000000000-1"

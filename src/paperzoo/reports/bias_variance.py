@@ -119,8 +119,11 @@ def read(folder: Path, records: Sequence[Record]) -> tuple[Mapping[str, Any] | N
     if not file.is_file():
         return None, []
     found = json.loads(file.read_text())
-    if not set(found["runs"]) <= {entry.id for entry in records}:
-        return None, [f"{FILE} is of other runs; python -m paperzoo.reports.bias_variance {folder} measures it again"]
+    anchors = [entry.provenance.anchored for entry in records]  # an anchor has the name that a run had when it was asked
+    names = {entry.id for entry in records} | {anchor.id for anchor in anchors if anchor}
+    if not set(found["runs"]) <= names:
+        again = f"python -m paperzoo.reports.bias_variance reports/{folder.name}"
+        return None, [f"{FILE} is of other runs; {again} measures it again"]
     return found, []
 
 

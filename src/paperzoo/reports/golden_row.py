@@ -48,7 +48,9 @@ def losses(entry: Record, data_dir: str) -> list[float]:
     """The losses of a recorded run's first steps, in float64 on one process."""
     with tempfile.TemporaryDirectory() as runs:
         paths = Paths(runs_dir=runs, data_dir=data_dir)
-        return losses_of(as_recorded(entry, paths, trainer=TRAINER, data={"test": TESTED}))
+        share = entry.config["data"].get("test")
+        fewer = {} if isinstance(share, float) and share < 1 else {"test": TESTED}  # a text is cut into shares
+        return losses_of(as_recorded(entry, paths, trainer=TRAINER, data=fewer))
 
 
 def losses_of(config: Config) -> list[float]:
@@ -77,9 +79,10 @@ def difference(folder: Path, report: Report, data_dir: str) -> tuple[bool, str] 
     where = f"{folder}: row={golden.row} seed={golden.seed}"
     if not found:
         return False, f"{where}: {FILE} names a run that the report has not"
-    name = found[0].data.name
-    if found[0].config["data"].get("hub") and not (Path(data_dir) / name).is_dir():
-        return True, f"{where}: not run, {data_dir} has no {name}; give data_dir= or DATA_DIR"
+    data = found[0].config["data"]
+    needed = found[0].data.name if data.get("hub") else data.get("file")
+    if needed and not (Path(data_dir) / needed).exists():
+        return True, f"{where}: not run, {data_dir} has no {needed}; give data_dir= or DATA_DIR"
     got = losses(found[0], data_dir)
     same = len(got) == len(golden.losses) and all(
         math.isclose(a, b, rel_tol=TOLERANCE) for a, b in zip(got, golden.losses, strict=False)
