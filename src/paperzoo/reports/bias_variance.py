@@ -119,7 +119,7 @@ def read(folder: Path, records: Sequence[Record]) -> tuple[Mapping[str, Any] | N
     if not file.is_file():
         return None, []
     found = json.loads(file.read_text())
-    anchors = [entry.provenance.anchored for entry in records]  # an anchor has the name that a run had when it was asked
+    anchors = [entry.provenance.anchored for entry in records]  # of the names that runs had when they were asked
     names = {entry.id for entry in records} | {anchor.id for anchor in anchors if anchor}
     if not set(found["runs"]) <= names:
         again = f"python -m paperzoo.reports.bias_variance reports/{folder.name}"
