@@ -157,40 +157,46 @@ def test_200_drawn_reports_say_what_their_intervals_say():
         seen |= check(report)
         by_variant = {line.variant: line for line in report.comparisons}
         for claim in report.claims:
-            check_claim(claim.verdict, claim.difference, report.worth)
+            check_claim(claim, report.worth)
             line = by_variant.get(claim.paper)
             if line and claim.what.startswith(f"{claim.paper} less resnet,"):
                 assert (claim.verdict == "direction holds (scaled down)") == line.verdict.endswith("better")
         for slug in {claim.paper for claim in report.claims}:
             for entry in measured.of(report, slug):
-                check_entry(entry)
+                check_entry(slug, entry)
     assert seen == {"better", "worse", "looks better", "looks worse", "no difference", "undecided"}
 
 
-def check_claim(verdict, difference, worth):
-    if difference is None or difference.low is None:
-        assert verdict == "not attempted"
-    elif verdict == "not supported (scaled down)":
-        assert difference.high < worth
-    elif verdict == "direction holds (scaled down)":
-        assert difference.low > 0
+def check_claim(line, worth):
+    """A claim's line in a report."""
+    if line.difference is None or line.difference.low is None:
+        assert line.verdict == "not attempted"
     else:
-        assert verdict == "undecided (scaled down)"
-        assert difference.low <= 0
-        assert difference.high >= worth
+        check_verdict(line.paper, line, (line.difference.low, line.difference.high), worth)
 
 
-def check_entry(entry: cards.Measured) -> None:
+def check_entry(slug: str, entry: cards.Measured) -> None:
     """A line of a card and of the index."""
-    low, high = entry.interval
-    if entry.verdict in ("direction holds (scaled down)", "reproduced"):
-        assert low > 0
-    elif entry.verdict in ("not supported (scaled down)", "failed"):
-        assert high < entry.worth
+    check_verdict(slug, entry, entry.interval, entry.worth)
+
+
+def check_verdict(slug, line, interval, worth):
+    """By what the paper's claim says, of an interval of gains."""
+    says = next(claim.says for claim in cards.load(slug).claims if claim.id == line.claim)
+    low, high = sorted(-end for end in interval) if line.what.endswith("/bpc") else interval
+    held, ruled_out = {
+        "better": (low > 0, low <= 0 and high < worth),
+        "not_worse": (low > -worth, low <= -worth and high < 0),
+        "not_better": (high < worth, high >= worth and low > 0),
+    }[says]
+    if line.verdict in ("direction holds (scaled down)", "reproduced"):
+        assert held
+    elif line.verdict in ("not supported (scaled down)", "failed"):
+        assert ruled_out
     else:
-        assert entry.verdict in ("undecided (scaled down)", "undecided")
-        assert low <= 0
-        assert high >= entry.worth
+        assert line.verdict in ("undecided (scaled down)", "undecided")
+        assert not held
+        assert not ruled_out
 
 
 @pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
@@ -198,7 +204,7 @@ def test_a_published_report_says_what_its_intervals_say(folder):
     report = write.load(folder)
     check(report)
     for claim in report.claims:
-        check_claim(claim.verdict, claim.difference, report.worth)
+        check_claim(claim, report.worth)
     page, text = (folder / "index.html").read_text(), (folder / "report.md").read_text()
     assert report.answer in unescape(page)
     assert report.answer in text.replace("\\", "")
@@ -209,7 +215,7 @@ def test_every_card_and_index_line_says_what_its_interval_says():
     for slug in cards.slugs():
         card = cards.load(slug)
         for entry in card.measured:
-            check_entry(entry)
+            check_entry(slug, entry)
         section = index.split(f'id="paper-{slug}"', 1)[1].split("</article>", 1)[0]
         statuses = re.findall(r"<strong>(.*?)</strong>", section)
         assert statuses == [card.status_of(claim.id) for claim in card.claims]
