@@ -35,3 +35,8 @@ class NonFiniteLoss(Exception):
         self.batches_ago = batches_ago
         self.value = value
         self.last_finite = last_finite
+
+
+def first_line(error: Exception) -> str:
+    """The first line of another library's error, or its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

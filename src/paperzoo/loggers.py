@@ -12,6 +12,7 @@ from typing import Any
 from pytorch_lightning.loggers import MLFlowLogger, TensorBoardLogger
 
 from paperzoo.runs.record import Record
+from paperzoo.tracking import Tracker
 
 TENSORBOARD = "tensorboard"  # in the run folder
 RUN_NAME = "mlflow.runName"
@@ -19,18 +20,10 @@ RUN_NAME = "mlflow.runName"
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
-class Logged:
-    """One of Lightning's loggers behind the calls that a run makes; only rank 0 makes one.
+class Logged(Tracker):
+    """One of Lightning's loggers behind the calls that a run makes; only rank 0 makes one."""
 
-    Args:
-        name: what messages call it.
-        tell: prints a line for the user.
-    """
-
-    def __init__(self, name: str, tell: Callable[[str], None]) -> None:
-        self.name, self.tell = name, tell
-        self.lost = False
-        self.logger: Any = None
+    logger: Any = None
 
     def log(self, metrics: dict[str, float | int], step: int) -> None:
         """Log metrics against the optimiser's step."""
@@ -44,17 +37,6 @@ class Logged:
 
     def _end(self, entry: Record, step: int) -> None:
         self.logger.log_metrics(entry.metrics, step)
-
-    def _try(self, send: Callable[[], Any]) -> None:
-        """A server may be gone, or a disk full: that is said once, and the run goes on without it."""
-        if self.lost:
-            return
-        try:
-            send()
-        except Exception as error:
-            self.lost = True
-            line = (str(error).strip() or type(error).__name__).splitlines()[0]
-            self.tell(f"note: {self.name} is lost ({line}): the run goes on without it, its record is whole")
 
 
 class TensorBoard(Logged):

@@ -108,10 +108,7 @@ def evaluate(config: Config) -> dict[str, float]:
     making.load_weights(module, content, config.model.name)
     metrics = _measured(module, _Prepared(data, preparation), config)
     display = Display()
-    kept = {
-        name: preparation.get(name, "rgb")
-        for name in ("input_size", "crop_pct", "interpolation", "mean", "std", CHANNELS)
-    }
+    kept = {name: preparation[name] for name in ("input_size", "crop_pct", "interpolation", "mean", "std", CHANNELS)}
     display.line(f"{config.model.network} with {config.model.checkpoint} on {data.description}")
     display.line(escape(f"prepared by {', '.join(f'{name}={value}' for name, value in kept.items())}"))
     display.results({"published": (0, metrics)}, type(module).metrics)
@@ -174,7 +171,7 @@ def names(classes: int) -> list[str]:
 
 def preparation_of(network: Any, config: Config) -> dict[str, Any]:
     """Timm's configuration of a network, with what the paper's card says of the authors' weights."""
-    preparation = dict(resolve_model_data_config(network))
+    preparation = {**resolve_model_data_config(network), CHANNELS: "rgb"}
     model = config.model
     own = cards.load(model.name).published_input if model.name in cards.slugs() else None
     if own is None or not fnmatch(model.network, own.networks):
@@ -199,4 +196,4 @@ def _sizes(network: Any, preparation: dict[str, Any]) -> dict[str, Any]:
     chans, size, _ = preparation["input_size"]
     kept = {name: preparation[name] for name in ("interpolation", "crop_pct", "crop_mode")}
     moments = {name: list(preparation[name]) for name in ("mean", "std")}
-    return {"in_chans": chans, "image_size": size, **moments, **kept, CHANNELS: preparation.get(CHANNELS, "rgb")}
+    return {"in_chans": chans, "image_size": size, **moments, **kept, CHANNELS: preparation[CHANNELS]}

@@ -40,10 +40,11 @@ BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the tw
 MOST = 320  # training images of a comparison
 SHORT = ("data.validation=200", "logger=none", "repeat=true")
 ROUNDING = 1e-6  # relative, in float64: over 160 steps with two images each, 1e-16 had grown to 2e-9
+EPOCHS = "2"
 LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
 
 
-def main(path: str = "", checkout: str = "", *, data_dir: str, epochs: str = "2") -> None:
+def main(path: str = "", checkout: str = "", *, data_dir: str, epochs: str = EPOCHS) -> None:
     """Anchor a report's records where a checkout is given, and write its golden row."""
     folder = record_sources.report_folder(path)
     report = write.load(folder)
@@ -52,7 +53,7 @@ def main(path: str = "", checkout: str = "", *, data_dir: str, epochs: str = "2"
     golden_row.write(folder, *golden_row.cheapest(report), data_dir)
 
 
-def anchor(folder: Path, report: Report, checkout: Path, data_dir: str, epochs: str = "2") -> None:
+def anchor(folder: Path, report: Report, checkout: Path, data_dir: str, epochs: str) -> None:
     """Compare, write the anchors into a report's records, and derive its pages from them.
 
     Raises:
@@ -173,4 +174,4 @@ def _commit(place: Path) -> str:
 if __name__ == "__main__":
     from paperzoo import verbs
 
-    verbs.run(main, __doc__, positional=2, defaults={"data_dir": os.environ.get("DATA_DIR", "data"), "epochs": "2"})
+    verbs.run(main, __doc__, positional=2, defaults={"data_dir": os.environ.get("DATA_DIR", "data"), "epochs": EPOCHS})

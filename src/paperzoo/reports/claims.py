@@ -111,13 +111,14 @@ def _judged(line: Comparison, scale: Scale, says: cards.Says) -> tuple[bool, boo
     - not_better: likewise of a gain
     """
     assert line.difference is not None
-    gains, losses = line.verdict in ("better", "looks better"), line.verdict in ("worse", "looks worse")
-    most, least = statistics.most_gain(line.difference, scale.goal), statistics.least_gain(line.difference, scale.goal)
-    if scale.worth is None or most is None or least is None:
-        return says == "better" and gains, False
+    better, worse = line.verdict in ("better", "looks better"), line.verdict in ("worse", "looks worse")
+    ends = statistics.gains(line.difference, scale.goal)
+    if scale.worth is None or ends is None:
+        return says == "better" and better, False
+    least, most = ends
     if says == "better":
-        return gains, most < scale.worth
-    held, against = (least > -scale.worth, losses) if says == "not_worse" else (most < scale.worth, gains)
+        return better, most < scale.worth
+    held, against = (least > -scale.worth, worse) if says == "not_worse" else (most < scale.worth, better)
     return held, against and not held
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from paperzoo.reports import wording
 from paperzoo.reports.facts import counted
 from paperzoo.reports.model import Comparison, Goal, Interval, Verdict
-from paperzoo.reports.statistics import SPEAK_FROM, is_gain, most_gain
+from paperzoo.reports.statistics import SPEAK_FROM, gains, is_gain
 
 NAMED = 3  # variants that a clause names; of more it tells how many and which is the furthest
 
@@ -89,8 +89,8 @@ class _Headline:
         if len(lines) == 1:
             return f"Undecided: with {self._seeds(open_)}, {lines[0].variant} lies {self._range(lines[0])}."
         names = self._names(lines)
-        gains = [most_gain(line.difference, self.goal) for line in open_ if line.difference]
-        if self.worth and len(open_) == len(lines) and all(gain is not None and gain < self.worth for gain in gains):
+        found = [gains(line.difference, self.goal) for line in open_ if line.difference]
+        if self.worth and len(open_) == len(lines) and all(ends is not None and ends[1] < self.worth for ends in found):
             return (
                 f"Undecided: {self._seeds(open_)} do not tell whether {names} are worse than {self.baseline}; "
                 f"none is better by {self._number(self.worth)} or more."

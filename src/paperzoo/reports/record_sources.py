@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from paperzoo.errors import UserError
+from paperzoo.errors import UserError, first_line
 from paperzoo.reports import wandb_files
 from paperzoo.reports.foreign import to_record
 from paperzoo.reports.variants import cell_of, order
@@ -179,18 +179,14 @@ def online(path: str | None) -> Found:
             try:
                 logged.append(_logged(run))
             except (wandb.errors.Error, ValueError, TypeError) as error:
-                problems.append(f"W&B run {run.id}: cannot be read ({_first_line(error)})")
+                problems.append(f"W&B run {run.id}: cannot be read ({first_line(error)})")
     except (wandb.errors.Error, ValueError) as error:
         raise UserError(
-            f"sweep={path}: W&B does not give it ({_first_line(error)}); `wandb login` lets this machine in"
+            f"sweep={path}: W&B does not give it ({first_line(error)}); `wandb login` lets this machine in"
         ) from None
     found = _records(logged)
     found.problems = sorted(found.problems + problems)
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _logged(run: Any) -> Logged:

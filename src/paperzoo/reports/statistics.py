@@ -261,15 +261,8 @@ def is_gain(difference: float, goal: Goal) -> bool:
     return difference > 0 if goal == "maximize" else difference < 0
 
 
-def most_gain(interval: Interval, goal: Goal) -> float | None:
-    """The largest gain that an interval of a difference allows; negative where it is a loss. None without ends."""
+def gains(interval: Interval, goal: Goal) -> tuple[float, float] | None:
+    """The smallest and the largest gain that an interval of a difference allows, losses negative; None without ends."""
     if interval.low is None or interval.high is None:
         return None
-    return interval.high if goal == "maximize" else -interval.low
-
-
-def least_gain(interval: Interval, goal: Goal) -> float | None:
-    """The smallest gain that an interval of a difference allows; negative where it is a loss. None without ends."""
-    if interval.low is None or interval.high is None:
-        return None
-    return interval.low if goal == "maximize" else -interval.high
+    return (interval.low, interval.high) if goal == "maximize" else (-interval.high, -interval.low)

@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from paperzoo.errors import UserError
+from paperzoo.errors import UserError, first_line
 from paperzoo.reports import markdown
 from paperzoo.reports.model import Report
 from paperzoo.tracking import STEP
@@ -36,9 +36,8 @@ def publish(report: Report, project: str) -> str:
     except UserError:
         raise
     except Exception as error:  # wandb-workspaces raises just that, where nobody is logged in say
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"publish=wandb: W&B does not take the report ({first}); `wandb login` lets this machine in"
+            f"publish=wandb: W&B does not take the report ({first_line(error)}); `wandb login` lets this machine in"
         ) from None
     return str(made.url)
 
