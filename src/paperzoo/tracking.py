@@ -96,6 +96,7 @@ class Wandb(Tracker):
             ) from None
         except wandb.errors.CommError as error:
             wandb.teardown()  # it holds the run's id
+            os.environ.pop(wandb.env.SERVICE, None)  # as does a service that another process began: a new one is begun
             self.run = wandb.init(**same, mode="offline")
             tell(
                 f"note: W&B cannot be reached ({first_line(error)}): this run logs offline, "

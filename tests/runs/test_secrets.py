@@ -6,6 +6,7 @@ from pathlib import Path
 
 import forked
 import pytest
+import wandb
 from wandb_server import Server
 
 from paperzoo.runs import record
@@ -59,7 +60,16 @@ def test_no_file_holds_the_key(words, code, status, tmp_path, server):
         assert not server.unknown
 
 
-def test_a_server_that_cannot_be_reached_costs_the_run_nothing(tmp_path):
+@pytest.fixture
+def service():
+    """W&B's service of this process, which its children find in their environment."""
+    wandb.setup()
+    assert "WANDB_SERVICE" in os.environ
+    yield
+    wandb.teardown()
+
+
+def test_a_server_that_cannot_be_reached_costs_the_run_nothing(tmp_path, service):
     key = os.urandom(20).hex()
     done = trained(tmp_path, key, ["logger.mode=online"])
     assert done.returncode == 0, done.stderr
