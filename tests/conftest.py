@@ -12,7 +12,7 @@ os.environ.pop("DATA_DIR", None)  # tests run on data that a dependency brings o
 os.environ.pop("RUNS_DIR", None)
 os.environ["WANDB_MODE"] = "offline"
 os.environ["PICTURES"] = "false"  # half of the time of a small run; a test that looks at one asks for it
-torch.set_num_threads(1)  # tests run side by side
+torch.set_num_threads(int(os.environ.get("TEST_THREADS", "1")))  # tests run side by side
 # A hundred texts such as ${optimizer.lr} are parsed in thousands of compositions; what a text means never changes.
 omegaconf.base.parse = cache(omegaconf.base.parse)
 
