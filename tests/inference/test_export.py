@@ -223,6 +223,22 @@ def test_networks_of_papers_can_be_exported(name, tmp_path):
     check(network, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), tmp_path)
 
 
+def test_a_run_as_onnx(runs, classifier, tmp_path):
+    out = exporting.run(classifier.id, str(tmp_path / "a.onnx"), format="onnx", runs_dir=str(runs))
+    network = paperzoo.load(classifier.id, runs_dir=runs)
+    same_outputs(network, with_onnx(out), torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
+
+
+def check(network, images, folder):
+    """Both files of a network, which is traced once, give its outputs."""
+    away_from_the_start(network)
+    traced = exporting.traced(network, images)
+    torch.export.save(traced, folder / "net.pt2")
+    same_outputs(network, torch.export.load(folder / "net.pt2").module(), images)
+    exporting.write_onnx(traced, folder / "net.onnx")
+    same_outputs(network, with_onnx(folder / "net.onnx"), images)
+
+
 def away_from_the_start(network):
     for module in network.modules():
         if isinstance(getattr(module, "running_mean", None), torch.Tensor):
@@ -230,48 +246,16 @@ def away_from_the_start(network):
             module.running_var.uniform_(0.5, 1.5)
 
 
-def check(network, images, folder):
-    """A program from a file gives the network's outputs, for one image and for several."""
-    away_from_the_start(network)
-    torch.export.save(exporting.traced(network, images), folder / "net.pt2")
-    program = torch.export.load(folder / "net.pt2").module()
+def with_onnx(file):
+    """ONNX Runtime's function of a file."""
+    call = elsewhere.function_of("onnx", str(file))
+    return lambda images: torch.from_numpy(call(images.numpy())[0])
+
+
+@torch.no_grad()
+def same_outputs(network, program, images):
+    """For one image, and for several."""
     for some in (images, images[:1], images.repeat(3, 1, 1, 1)):
-        with torch.no_grad():
-            expected = network(some)
-            got = program(some)
+        expected = network(some)
         scale = max(1.0, float(expected.abs().max()))
-        assert float((got - expected).abs().max()) <= 1e-5 * scale
-
-
-class TestOnnx:
-    """With ONNX Runtime."""
-
-    def test_a_run(self, runs, classifier, tmp_path):
-        out = exporting.run(classifier.id, str(tmp_path / "a.onnx"), format="onnx", runs_dir=str(runs))
-        network = paperzoo.load(classifier.id, runs_dir=runs)
-        self.check(network, out, torch.randn(6, 1, 28, 28, generator=torch.Generator().manual_seed(0)))
-
-    @pytest.mark.full
-    @pytest.mark.parametrize("paper", CLASSIFYING)
-    def test_every_small_network(self, paper, tmp_path):
-        self.export(small(paper), torch.randn(3, 1, 28, 28, generator=torch.Generator().manual_seed(0)), tmp_path)
-
-    @pytest.mark.full
-    @pytest.mark.parametrize("name", LARGE)
-    def test_networks_of_papers(self, name, tmp_path):
-        torch.manual_seed(0)
-        network = timm.create_model(name, num_classes=10, **LARGE[name]).eval()
-        self.export(network, torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)), tmp_path)
-
-    def export(self, network, images, folder):
-        away_from_the_start(network)
-        exporting.write_onnx(network, images, folder / "a.onnx")
-        self.check(network, folder / "a.onnx", images)
-
-    def check(self, network, file, images):
-        call = elsewhere.function_of("onnx", str(file))
-        for some in (images, images[:1], images.repeat(3, 1, 1, 1)):
-            with torch.no_grad():
-                expected = network(some).numpy()
-            scale = max(1.0, float(np.abs(expected).max()))
-            np.testing.assert_allclose(call(some.numpy())[0], expected, rtol=0, atol=1e-5 * scale)
+        torch.testing.assert_close(program(some), expected, rtol=0, atol=1e-5 * scale)

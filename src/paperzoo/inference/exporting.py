@@ -207,16 +207,15 @@ def traced(network: nn.Module, example: Tensor) -> torch.export.ExportedProgram:
     return torch.export.export(network, (two.contiguous(),), dynamic_shapes=({0: batch},))
 
 
-def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
-    """Write a network for ONNX Runtime: ``images``, any number up to ``MOST_BATCH``."""
-    program = traced(network, example)
+def write_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write what ``traced`` gives for ONNX Runtime: ``images``, any number up to ``MOST_BATCH``."""
     torch.onnx.export(program, (), path, input_names=["images"], external_data=False, verbose=False)
 
 
 def _onnx(trained: Trained, example: Tensor, path: Path) -> None:
     import onnx
 
-    write_onnx(trained.module.network, example, path)
+    write_onnx(traced(trained.module.network, example), path)
     model = onnx.load(path)
     onnx.helper.set_model_props(model, {"paperzoo": json.dumps(about(trained))})
     onnx.save(model, path)
