@@ -54,10 +54,20 @@ def losses(entry: Record, data_dir: str) -> list[float]:
 
 
 def losses_of(config: Config) -> list[float]:
-    """The losses of each step of a training, as the run writes them into a folder that is its own."""
+    """The losses of each step of a training, as the run writes them into a folder that is its own.
+
+    Weights are drawn in float64, too: torch's normal numbers in float32 depend on the processor in their last bits.
+    """
+    import torch
+
     from paperzoo.training import train
 
-    entry = train(config)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        entry = train(config)
+    finally:
+        torch.set_default_dtype(before)
     assert entry is not None
     (file,) = Path(config.paths.runs_dir).glob(f"*/{entry.identity}/{entry.attempt}/steps.csv")
     with file.open() as lines:
