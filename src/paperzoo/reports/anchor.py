@@ -13,18 +13,21 @@ again. Stopped, it goes on with the variants that it has not compared. Options: 
 DATA_DIR), epochs=2 of the comparisons, where a variant cannot do with so few.
 """
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from paperzoo import cards
 from paperzoo.config.schema import Paths
 from paperzoo.errors import UserError
+from paperzoo.places import COMMANDS
 from paperzoo.reports import golden_row, measured, record_sources, write
 from paperzoo.reports.facts import counted
 from paperzoo.reports.model import Report
@@ -35,6 +38,7 @@ from paperzoo.runs.code_version import SOURCE, code_version
 from paperzoo.runs.identity import code_of, identity
 from paperzoo.runs.provenance import hardware
 from paperzoo.runs.record import Anchor, Record, write_atomically
+from paperzoo.sweeps.warm import Warm, possible
 
 BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the two commits
 MOST = 320  # training images of a comparison
@@ -62,15 +66,16 @@ def anchor(folder: Path, report: Report, checkout: Path, data_dir: str, epochs: 
     first = {v.name: min(v.runs, key=lambda entry: entry.seed) for v in report.variants if v.runs}
     kept = BUILD / f"{folder.name}-{_commit(checkout)}-{_commit(SOURCE.parent)}.json"
     done: dict[str, list[int]] = json.loads(kept.read_text()) if kept.is_file() else {}
-    for entry in first.values():
-        if entry.id not in done:
-            short = (f"trainer.max_epochs={epochs}", *SHORT, f"paths.data_dir={data_dir}")
-            done[entry.id] = [*_compare(entry, checkout, short)]
-            if "dirty" not in kept.name:  # an hour's comparisons go on where they were stopped
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(kept, json.dumps(done).encode())
-        how = "equal" if done[entry.id][1] else "equal to rounding"
-        print(f"{folder.name}: {' '.join(entry.command[2:])}: {how}", flush=True)
+    short = (f"trainer.max_epochs={epochs}", *SHORT, f"paths.data_dir={data_dir}")
+    with codes(checkout) as versions:
+        for entry in first.values():
+            if entry.id not in done:
+                done[entry.id] = [*_compare(entry, versions, short)]
+                if "dirty" not in kept.name:  # comparisons go on where they were stopped
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    write_atomically(kept, json.dumps(done).encode())
+            how = "equal" if done[entry.id][1] else "equal to rounding"
+            print(f"{folder.name}: {' '.join(entry.command[2:])}: {how}", flush=True)
     shown = _sentence({name: done[entry.id] for name, entry in first.items()}, checkout)
     records = [_anchored(entry, shown, data_dir) for entry in record_sources.of_report(folder).records]
     write_atomically(folder / record_sources.RECORDS, "".join(record_sources.written(records)).encode())
@@ -96,33 +101,88 @@ def _sentence(outcomes: dict[str, list[int]], checkout: Path) -> str:
     return sentence
 
 
-def _compare(entry: Record, checkout: Path, short: Sequence[str]) -> tuple[int, bool]:
+class Code:
+    """A version of the code, whose runs are forked from one process that has imported it, where that is possible.
+
+    Args:
+        source: its folder ``src``.
+        folder: for what runs print.
+    """
+
+    def __init__(self, source: Path, folder: Path) -> None:
+        self.source, self.log = source, folder / "log.txt"
+        self.environment = {**os.environ, "PYTHONPATH": str(source), "PICTURES": "false"}
+        self.server = None
+        if possible(str(COMMANDS / "train.py")):
+            self.server = Warm(self.environment, folder / "warm.log", source=source)
+
+    def train(self, words: Sequence[str]) -> None:
+        """Train a run.
+
+        Raises:
+            UserError: it failed.
+        """
+        argv = [str(self.source / "train.py"), *words]
+        self.log.unlink(missing_ok=True)
+        if (code := self._forked(argv)) is None:
+            with self.log.open("w") as log:
+                command = [sys.executable, *argv]
+                code = subprocess.run(command, env=self.environment, stdout=log, stderr=log, check=False).returncode
+        if code:
+            raise UserError(f"{' '.join(argv)}: ended with {code}: {self.log.read_text()[-500:]}")
+
+    def _forked(self, argv: list[str]) -> int | None:
+        """The exit code of a fork; None where there can be none."""
+        if self.server is None:
+            return None
+        self.server.ready.wait()
+        run = self.server.start(argv, self.environment, self.log)
+        while run is not None and run.poll() is None:
+            time.sleep(0.02)
+        return None if run is None else run.returncode
+
+    def close(self) -> None:
+        """End the process."""
+        if self.server is not None:
+            self.server.close()
+
+
+@contextlib.contextmanager
+def codes(checkout: Path) -> Iterator[tuple[Code, Code]]:
+    """The checkout's, and this one."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        found = []
+        for source in (checkout / "src", SOURCE):
+            place = Path(folder, str(len(found)))
+            place.mkdir()
+            found.append(Code(source, place))
+            stack.callback(found[-1].close)
+        yield found[0], found[1]
+
+
+def _compare(entry: Record, versions: Sequence[Code], short: Sequence[str]) -> tuple[int, bool]:
     """How many metrics are equal, and whether bit for bit; else to rounding.
 
     Raises:
         UserError: one differs by more.
     """
-    then, now = (_short_run(source, entry, short) for source in (checkout / "src", SOURCE))
+    then, now = (_short_run(code, entry, short) for code in versions)
     exact = compare.first_difference(then, now, may_have_more=True) is None
     if not exact:
         wide = (*short, "trainer.precision=64-true")
-        then, now = (_short_run(source, entry, wide) for source in (checkout / "src", SOURCE))
+        then, now = (_short_run(code, entry, wide) for code in versions)
         if difference := compare.first_difference(then, now, ROUNDING, may_have_more=True):
-            raise UserError(f"{' '.join(entry.command)}: {checkout} and this code differ in float64: {difference}")
+            places = " and ".join(str(code.source.parent) for code in versions)
+            raise UserError(f"{' '.join(entry.command)}: {places} differ in float64: {difference}")
     return sum(1 for _ in compare.metrics(then)), exact
 
 
-def _short_run(source: Path, entry: Record, short: Sequence[str]) -> Record:
+def _short_run(code: Code, entry: Record, short: Sequence[str]) -> Record:
     images = min(int(entry.config["data"].get("limit_train") or MOST), MOST)
     words = [word for word in entry.command[2:] if not word.startswith(LEFT_OUT)]
     with tempfile.TemporaryDirectory() as runs:
         tested = "data.test_split='test[:200]'" if entry.config["data"].get("test_split") else "data.test=200"
-        more = [*short, tested, f"data.limit_train={images}", f"paths.runs_dir={runs}"]
-        environment = {**os.environ, "PYTHONPATH": str(source)}
-        command = [sys.executable, str(source / "train.py"), *words, *more]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise UserError(f"{' '.join(command)}: ended with {done.returncode}: {done.stderr[-500:]}")
+        code.train([*words, *short, tested, f"data.limit_train={images}", f"paths.runs_dir={runs}"])
         (file,) = Path(runs).glob("*/*/*/run.json")
         return record.read(file.parent)
 

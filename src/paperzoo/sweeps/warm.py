@@ -52,13 +52,22 @@ class Warm:
         environment: of the server; what is read while torch is imported (``OMP_NUM_THREADS``) holds for all runs.
         log: takes what the server prints.
         imported: modules.
+        source: the folder of the Paperzoo that is imported; None: this one's.
     """
 
-    def __init__(self, environment: Mapping[str, str], log: Path, imported: Sequence[str] = IMPORTED) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        log: Path,
+        imported: Sequence[str] = IMPORTED,
+        source: Path | None = None,
+    ) -> None:
+        own = Path(warm_server.__file__)
+        program = source / own.relative_to(COMMANDS) if source else own  # it imports what lies beside it
         self.connection, other = socket.socketpair()
         with log.open("ab") as output:
             self.server = subprocess.Popen(
-                [sys.executable, "-S", tied.__file__, str(os.getpid()), sys.executable, warm_server.__file__,
+                [sys.executable, "-S", tied.__file__, str(os.getpid()), sys.executable, str(program),
                  str(other.fileno()), *imported],
                 env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True, pass_fds=[other.fileno()],
