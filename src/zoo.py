@@ -4,7 +4,8 @@ python src/zoo.py                                    all papers
 python src/zoo.py scnet                              one paper's card
 python src/zoo.py page=guidelines                    ShuffleNet V2's guidelines, counted and measured here (20 seconds)
 python src/zoo.py page=arithmetic [network=scnet50]  what convolutions cost and see: formulas, or a network's
-python src/zoo.py page=schedule scheduler=cosine     a learning-rate schedule, printed or drawn (out=schedule.png)
+python src/zoo.py page=schedule scheduler=cosine     a learning-rate schedule, printed or drawn (out=schedule.png), with
+                                                     keys of its own: scheduler=warmup_cosine scheduler.cycle_epochs=3
 """
 
 from typing import Any

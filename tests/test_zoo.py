@@ -166,6 +166,21 @@ def test_page_schedule_prints_and_draws(capsys, tmp_path):
     assert (tmp_path / "s.png").stat().st_size > 5000
 
 
+def test_page_schedule_takes_the_keys_of_a_schedule(capsys):
+    """A cycle of one epoch of two steps after one epoch of warm-up: 0, half, then each cycle from the base to half."""
+    from paperzoo import zoo
+    from paperzoo.errors import UserError
+
+    own = {"scheduler": "warmup_cosine", "scheduler.cycle_epochs": "1"}
+    zoo.show_page("schedule", epochs="3", steps="2", **own)
+    shown = capsys.readouterr().out
+    assert "scheduler.cycle_epochs=1" in shown
+    rates = [float(line.split()[2]) for line in shown.splitlines() if line[:1].isdigit()]
+    assert rates == [0, 0.05, 0.1, 0.05, 0.1, 0.05]
+    with pytest.raises(UserError, match=r"optimizer\.lr=1: page=schedule has no such option"):
+        zoo.show_page("schedule", **{"optimizer.lr": "1"})
+
+
 def test_a_page_names_the_options_that_it_has():
     from paperzoo import zoo
     from paperzoo.errors import UserError

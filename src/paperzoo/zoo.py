@@ -122,9 +122,11 @@ def show_page(name: str, **options: str) -> None:
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         raise UserError(f"page={name}: there is no such page; pages: {', '.join(sorted(known))}{hint}")
     show = importlib.import_module(known[name]).show
-    takes = list(inspect.signature(show).parameters)
+    parameters = inspect.signature(show).parameters.values()
+    takes = [parameter.name for parameter in parameters if parameter.kind != parameter.VAR_KEYWORD]
+    takes_keys = len(takes) < len(parameters)  # of a choice, which have a dot in them
     for key, value in options.items():
-        if key not in takes:
+        if key not in takes and not (takes_keys and "." in key):
             raise UserError(f"{key}={value}: page={name} has no such option; options: {', '.join(takes) or 'none'}")
     show(**options)
 

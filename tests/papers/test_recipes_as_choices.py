@@ -147,6 +147,7 @@ def test_the_code_of_a_choice_is_in_the_identity_of_its_run():
         (["model=mixup", "mix.alpha=-1"], "mix.alpha=-1: must be at least 0"),
         (["model=label_smoothing", "loss.convention=x"], "loss.convention=x: must be one of uniform, others, classy"),
         (["model=focal_loss", "loss.alpha=[-1.0]"], "loss.alpha"),
+        (["model=cosine_decay", "scheduler.warmup_start=0.5"], "scheduler.warmup_start=0.5: must be at most 0"),
         (["model=cosine_decay", "scheduler.gamma=0.1"], "scheduler.gamma=0.1: there is no such key"),
         (
             ["model=cosine_decay", "scheduler=warmup_step", "scheduler.milestones=[4,30]"],

@@ -153,6 +153,7 @@ def test_a_run_records_its_metrics_and_pictures(tmp_path):
     [
         (["loss=task"], "loss=task: retrieval has none of its own"),
         (["mix=mixup"], "mix=mixup with data=mnist5k: it mixes labels"),
+        (["loss.mining=semi_hard"], "loss=triplet: margin='soft' with mining='semi_hard': these .*; give a number"),
         (["loss=cross_entropy"], "loss=cross_entropy with data=mnist5k: it is of a logit for each class; it goes with"),
     ],
 )

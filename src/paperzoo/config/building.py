@@ -4,14 +4,14 @@ import importlib
 from typing import Any
 
 from paperzoo.config.schema import Choice
-from paperzoo.errors import UserError
+from paperzoo.errors import UserError, first_line
 
 
 def build(choice: Choice | str, *args: Any, **extra: Any) -> Any:
     """Call what a choice's ``_target_`` (or a dotted path) names with its arguments that are not None, and ``extra``.
 
     Raises:
-        UserError: the target does not exist, or does not take such arguments.
+        UserError: the target does not exist, or does not take such arguments, or such values of a choice together.
     """
     target = choice if isinstance(choice, str) else choice.target
     arguments = {} if isinstance(choice, str) else choice.arguments()
@@ -23,6 +23,15 @@ def build(choice: Choice | str, *args: Any, **extra: Any) -> Any:
         if "argument" in str(error) and error.__traceback__ and error.__traceback__.tb_next is None:
             raise UserError(f"_target_={target}: does not take what the configuration gives it ({error})") from None
         raise
+    except ValueError as error:
+        if isinstance(choice, str):
+            raise
+        raise UserError(f"{_group(choice)}={choice.name}: {first_line(error)}") from error
+
+
+def _group(choice: Choice) -> str:
+    """The group that a choice is of: ``loss``."""
+    return next(kind.__name__.lower() for kind in type(choice).__mro__ if kind is Choice or Choice in kind.__bases__)
 
 
 def locate(target: str) -> Any:

@@ -13,7 +13,9 @@ from paperzoo.verbs import whole_number
 POINTS, BAR = 24, 50
 
 
-def show(scheduler: str = "cosine", epochs: str = "12", steps: str = "62", warmup: str = "", out: str = "") -> None:
+def show(
+    scheduler: str = "cosine", epochs: str = "12", steps: str = "62", warmup: str = "", out: str = "", **keys: str
+) -> None:
     """Print a schedule, or draw it into a file.
 
     Args:
@@ -22,13 +24,24 @@ def show(scheduler: str = "cosine", epochs: str = "12", steps: str = "62", warmu
         steps: of an epoch; 62 are mnist5k's in batches of 64.
         warmup: epochs; empty keeps the schedule's own.
         out: a .png, .svg or .pdf to draw into; empty prints.
+        keys: of the schedule, as of training: ``scheduler.cycle_epochs=3``.
+
+    Raises:
+        UserError: the schedule or one of these is none.
     """
+    for key, value in keys.items():
+        if not key.startswith("scheduler."):
+            raise UserError(
+                f"{key}={value}: page=schedule has no such option; give keys of the schedule, scheduler.<key>"
+            )
+    own = [f"{key}={value}" for key, value in keys.items()]
     number, per_epoch = whole_number("epochs", epochs, minimum=1), whole_number("steps", steps, minimum=1)
     words = [f"model={cards.slugs()[0]}", "optimizer=sgd", f"scheduler={scheduler}", f"trainer.max_epochs={number}"]
-    config = compose("train", [*words, *([f"scheduler.warmup_epochs={warmup}"] if warmup else [])])
+    config = compose("train", [*words, *([f"scheduler.warmup_epochs={warmup}"] if warmup else []), *own])
     factor = build(config.scheduler, total_steps=number * per_epoch, steps_per_epoch=per_epoch)
     rates = [config.optimizer.lr * factor(step) for step in range(number * per_epoch)]
-    title = f"scheduler={scheduler}, {number} epochs of {per_epoch} steps, optimizer.lr={config.optimizer.lr:g}"
+    chosen = ", ".join([f"scheduler={scheduler}", *own])
+    title = f"{chosen}, {number} epochs of {per_epoch} steps, optimizer.lr={config.optimizer.lr:g}"
     if out:
         _draw(rates, per_epoch, title, Path(out))
         print(out)

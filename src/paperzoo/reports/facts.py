@@ -45,10 +45,28 @@ def of(everyone: Sequence[Record], runs: Sequence[Record]) -> dict[str, str]:
 def scale(runs: Sequence[Record]) -> str:
     """How large the experiment was: training data and epochs."""
     return _distinct(
-        f"{counted(entry.data.sizes.get('train', 0), entry.unit)} of {entry.data.name}, "
-        f"{counted(len(entry.epochs), 'epoch')}"
-        for entry in runs
+        f"{_trained_on(entry)} of {entry.data.name}, {counted(len(entry.epochs), 'epoch')}" for entry in runs
     )
+
+
+def _trained_on(entry: Record) -> str:
+    """The samples of an epoch.
+
+    Where a sampler keeps a part of them, how many of how many; where a sample is of many units, as a chunk of a text
+    is of characters, the units. (What does not fill a last batch is not left out by a sampler.)
+    """
+    size, seen = entry.data.sizes.get("train", 0), _seen(entry)
+    if seen > size:
+        return counted(seen, entry.unit)
+    kept = f"{seen:,} of " if seen and size - seen >= max(entry.global_batch_size, 1) else ""
+    return f"{kept}{counted(size, entry.unit)}"
+
+
+def _seen(entry: Record) -> int:
+    """Units of the longest epoch; 0 where the rows do not say."""
+    speed = f"{entry.unit}s_per_second"
+    seen = [row[speed] * row["seconds"] for row in entry.epochs if {speed, "seconds"} <= row.keys()]
+    return max((round(units) for units in seen if math.isfinite(units)), default=0)
 
 
 def _data(entry: Record) -> str:
@@ -60,6 +78,9 @@ def _batch(entry: Record) -> str:
     if not entry.global_batch_size:
         return ""
     ranks = f" over {entry.ranks} ranks" if entry.ranks > 1 else ""
+    if 0 < entry.data.sizes.get("train", 0) < _seen(entry):  # a sample is of many units
+        length = f" of {counted(entry.info['length'], entry.unit)}" if isinstance(entry.info.get("length"), int) else ""
+        return f"{counted(entry.global_batch_size, 'sample')}{length}{ranks}"
     return f"{counted(entry.global_batch_size, entry.unit)}{ranks}"
 
 
