@@ -79,6 +79,18 @@ def test_pk_batches_have_p_identities_with_k_samples():
     assert not torch.equal(order, drawn("pk", batch_size=8, k=2, epoch=1))
 
 
+@pytest.mark.parametrize(("p", "ranks"), [(2, 1), (3, 1), (1, 2), (1, 3), (4, 1)])
+def test_pk_batches_between_two_rounds_have_no_identity_twice(p, ranks):
+    """Four identities do not go into batches of three: these are filled from the next round."""
+    labels = torch.arange(4).repeat_interleave(20)
+    for epoch in range(5):
+        order = samplers.pk(80, labels, seed=0, epoch=epoch, batch_size=2 * p, ranks=ranks, k=2)
+        batches = labels[order].view(-1, p * ranks, 2)[:, :, 0]
+        assert len(batches) == 40 // (p * ranks)
+        assert all(len(set(batch)) == p * ranks for batch in batches.tolist())
+        assert labels[order].bincount().min() >= 2 * 9  # each in all ten rounds, but for one that a batch does not fill
+
+
 @pytest.mark.parametrize(("name", "options", "line"), [
     ("pk", {"batch_size": 9, "k": 2}, "sampler.k=2 must divide it"),
     ("pk", {"batch_size": 16, "k": 2}, "needs 8 identities, there are 4"),

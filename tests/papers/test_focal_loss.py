@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss as torchvisions
 
+from paperzoo.errors import UserError
 from paperzoo.papers.focal_loss import (
     FocalLoss,
     linear_focal_loss,
@@ -181,6 +182,14 @@ def test_the_module_averages_and_takes_class_weights_and_soft_targets():
     other = labels.roll(1)
     mixed = 0.3 * F.one_hot(labels, 3).double() + 0.7 * F.one_hot(other, 3).double()
     torch.testing.assert_close(loss(logits, mixed), 0.3 * loss(logits, labels) + 0.7 * loss(logits, other))
+
+
+@pytest.mark.parametrize("info", [{"num_classes": 3}, {"inputs": 1, "outputs": 3}, {"vocabulary": "abc"}])
+def test_another_number_of_weights_is_said_before_training(info):
+    FocalLoss(2.0, [1.0, 2.0, 3.0]).check(info)
+    FocalLoss(2.0).check(info)
+    with pytest.raises(UserError, match=r"loss\.alpha: has 2 weights, the data has 3 classes; give each one"):
+        FocalLoss(2.0, [1.0, 2.0]).check(info)
 
 
 @pytest.mark.parametrize(

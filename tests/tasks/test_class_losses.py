@@ -25,6 +25,19 @@ def test_class_weights_equal_a_naive_loop():
     assert float(loss(logits, labels)) == pytest.approx(numerator / denominator, rel=1e-12)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_class_weights_of_mixed_labels_are_the_mean_of_both_losses(smoothing):
+    """``λ CE(a) + (1 - λ) CE(b)`` of a batch and a permutation of it; at λ = 1 plain training."""
+    logits = torch.randn(6, 3, dtype=torch.float64)
+    labels, other = torch.tensor([0, 2, 2, 1, 0, 2]), torch.tensor([2, 0, 1, 2, 2, 0])
+    loss = WeightedCrossEntropy([1.0, 0.5, 3.0], smoothing).double()
+    for share in (1.0, 0.3):
+        one_hot = [torch.nn.functional.one_hot(each, 3).double() for each in (labels, other)]
+        mixed = share * one_hot[0] + (1 - share) * one_hot[1]
+        expected = share * loss(logits, labels) + (1 - share) * loss(logits, other)
+        torch.testing.assert_close(loss(logits, mixed), expected)
+
+
 def test_binary_cross_entropy_equals_a_naive_loop():
     config = compose("train", [*WORDS, "loss=binary_cross_entropy", "loss.smoothing=0.1", "loss.sum_classes=true"])
     logits, labels = torch.randn(4, 3, dtype=torch.float64), [0, 2, 1, 2]

@@ -65,7 +65,10 @@ def test_edges_of_rankings():
     alone = ranking(torch.randn(4, 2), torch.arange(4))
     assert alone.queries == 0
     assert math.isnan(alone.map)
-    assert ranking(torch.randn(1, 2), torch.zeros(1)).queries == 0
+    nothing = ranking(torch.randn(1, 2), torch.zeros(1))
+    assert nothing.queries == 0
+    assert math.isnan(retrieval.recall(nothing.cmc, 1))
+    assert retrieval.recall(torch.tensor([0.25, 0.5]), 10) == 0.5
     apart = ranking(torch.tensor([[0.0], [0.1], [9.0], [9.1]]), torch.tensor([0, 0, 1, 1]))
     assert (apart.map, apart.cmc[0]) == (1, 1)
 

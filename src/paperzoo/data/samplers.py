@@ -108,8 +108,12 @@ def pk(size: int, labels: Tensor | None, seed: int, epoch: int, batch_size: int,
             f"{len(identities)}; lower data.batch_size or raise sampler.k"
         )
     repeats = max(1, size // (len(identities) * k))  # so that an epoch has about as many samples as there are
-    rounds = [identities[torch.randperm(len(identities), generator=chance)] for _ in range(repeats)]
-    order = torch.cat(rounds)
+    order = identities[:0]
+    for _ in range(repeats):
+        drawn = identities[torch.randperm(len(identities), generator=chance)]
+        begun = order[len(order) // per_batch * per_batch :]  # of a batch that this round fills: none comes there twice
+        there = torch.isin(drawn, begun)
+        order = torch.cat([order, drawn[~there], drawn[there]])
     whole = len(order) // per_batch * per_batch
     members = {int(identity): torch.nonzero(classes == identity).flatten() for identity in identities}
     return torch.cat([_draw(members[int(identity)], k, chance) for identity in order[:whole]])

@@ -1,6 +1,7 @@
 """Retrieval: an embedding whose distances say what is alike, judged by a ranking of the rest for each query."""
 
 import importlib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -149,7 +150,7 @@ class Retrieval(Task):
         embeddings, labels = (torch.cat(parts) for parts in zip(*seen, strict=True))
         found = ranking(embeddings.to(self.device), labels.to(self.device))
         self.last = (embeddings, labels, found)
-        return {"map": found.map} | {f"recall{k}": float(found.cmc[min(k, len(found.cmc)) - 1]) for k in RECALLS}
+        return {"map": found.map} | {f"recall{k}": recall(found.cmc, k) for k in RECALLS}
 
     def figures(self, data: Any) -> Iterable[tuple[str, Figure]]:
         """The embedding in its two main directions, and recall over k."""
@@ -159,6 +160,11 @@ class Retrieval(Task):
         points, share = principal(embeddings[::step])
         yield "embedding", pictures.embedding(points, labels[::step], self.info["class_names"], share)
         yield "recall", pictures.recall(found.cmc[:50])
+
+
+def recall(cmc: Tensor, k: int) -> float:
+    """Recall@k of a cmc (N - 1,); of a gallery of nothing NaN."""
+    return float(cmc[min(k, len(cmc)) - 1]) if len(cmc) else math.nan
 
 
 def principal(x: Tensor) -> tuple[Tensor, float]:

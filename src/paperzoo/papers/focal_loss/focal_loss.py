@@ -7,11 +7,14 @@ is NaN; near saturation the slope is 0 in exact arithmetic, and so it is here. H
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from paperzoo.errors import UserError
 
 REDUCTIONS = ("none", "mean", "sum")
 PRIOR = 0.01  # π of the paper, Sec. 4.1
@@ -143,6 +146,16 @@ class FocalLoss(nn.Module):
     def extra_repr(self) -> str:
         """For print(module)."""
         return f"gamma={self.gamma:g}"
+
+    def check(self, info: Mapping[str, Any]) -> None:
+        """Look whether the data has as many classes as there are weights.
+
+        Raises:
+            UserError: it has not.
+        """
+        needed = info.get("num_classes", info.get("outputs", len(info.get("vocabulary", ""))))
+        if self.alpha is not None and len(self.alpha) != needed:
+            raise UserError(f"loss.alpha: has {len(self.alpha)} weights, the data has {needed} classes; give each one")
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss; of no samples 0."""
