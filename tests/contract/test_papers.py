@@ -117,6 +117,7 @@ def test_default_network_has_the_counts_of_its_card(paper):
         return
     if len(network.input_size) == 3:
         words.append(f"data.in_chans={network.input_size[0]}")
+    words += [word for word in row(paper).data if word.startswith("data.images=")]  # that are drawn
     config = compose("train", words)
     data = make_data(config)
     module = make_module(config, data)
