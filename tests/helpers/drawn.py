@@ -18,10 +18,10 @@ def picture(number: int, size: tuple[int, int] = (12, 12), mode: str = "RGB") ->
     return Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8))
 
 
-def encoded(image: Image.Image, kind: str = "PNG") -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
     """An image's file."""
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 

@@ -1,9 +1,11 @@
 """Photos that are named on the command line: files, and folders at any depth."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from paperzoo.data.images.decoding import CorruptImage, open_image
@@ -11,7 +13,7 @@ from paperzoo.errors import UserError
 
 
 class Photo(NamedTuple):
-    """A file, and what it is called in the results: its path below the folder that was named."""
+    """A file, and what it is called in the results: its path below the folder that was named, ``printable``."""
 
     path: Path
     name: str
@@ -23,6 +25,11 @@ class Read(NamedTuple):
     photo: Photo
     pixels: Any  # (C, h, w) uint8, or floats of a transform that gives no pixels
     size: tuple[int, int]  # (height, width) as it is seen
+
+
+def printable(name: str | Path) -> str:
+    """A file's name in one line that any file can hold: line breaks, and bytes that are no UTF-8, are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
 
 
 def suffixes() -> set[str]:
@@ -46,13 +53,14 @@ def find(words: Sequence[str]) -> list[Photo]:
         if path.is_dir():
             inside = list(_below(path, known))
             if not inside:
-                raise UserError(f"{word}: holds no images")
+                raise UserError(f"{printable(word)}: holds no images")
             found |= {file: file.relative_to(path).as_posix() for file in inside if file not in found}
         elif path.exists():
             found.setdefault(path, path.name)
         else:
-            raise UserError(f"{word}: there is no such file or folder")
-    return [Photo(path, name) for path, name in zip(found, _distinct(found.values()), strict=True)]
+            raise UserError(f"{printable(word)}: there is no such file or folder")
+    names = _distinct(map(printable, found.values()))
+    return [Photo(path, name) for path, name in zip(found, names, strict=True)]
 
 
 def _below(folder: Path, known: set[str]) -> Iterator[Path]:
@@ -84,8 +92,12 @@ def read(photo: Photo, transform: Any) -> Read:
     if not photo.path.is_file():  # a pipe would be waited for
         raise CorruptImage("there is no such file any more" if not photo.path.exists() else "is no file")
     try:
-        image = open_image(photo.path)
-        return Read(photo, getattr(transform, "pixels", transform)(image), (image.height, image.width))
+        with warnings.catch_warnings():  # Pillow's, of a damaged tag, say: the pixels can be read
+            warnings.simplefilter("ignore")
+            image = open_image(photo.path)
+            if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
+                raise CorruptImage("holds pixels that are no number")
+            return Read(photo, getattr(transform, "pixels", transform)(image), (image.height, image.width))
     except CorruptImage:
         raise
     except Exception as error:  # decoders fail in their own ways

@@ -58,9 +58,10 @@ def run(
             results.add(batch, _predicted(trained, batch, device))
     display = Display()
     for photo, why in skipped:
-        display.line(escape(f"skipped {photo.path}: {why}"))
+        display.line(escape(f"skipped {photos.printable(photo.path)}: {why}"))
     if len(skipped) == len(found):
-        raise UserError(f"{', '.join(words)}: none of the {len(found)} files can be read as an image")
+        named = photos.printable(", ".join(words))
+        raise UserError(f"{named}: none of the {len(found)} files can be read as an image")
     results.finish(display)
     if skipped:
         display.line(f"{len(found) - len(skipped)} photos predicted, {len(skipped)} skipped")
