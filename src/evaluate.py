@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from paperzoo.config import program
 from paperzoo.config.program import as_overrides
+from paperzoo.verbs import boolean
 
 if TYPE_CHECKING:
     from paperzoo.config.schema import Config, Evaluation
@@ -26,12 +27,12 @@ def main(choice: "Evaluation") -> None:
     evaluate(choice)
 
 
-@program("train")
-def published(config: "Config") -> None:
+@program("train", own={"predictions": "false", "out": "predictions"})
+def published(config: "Config", predictions: str, out: str) -> None:
     """Evaluate published weights, configured as a training run that trains nothing."""
     from paperzoo.inference.published import evaluate
 
-    evaluate(config)
+    evaluate(config, out if boolean("predictions", predictions) else None)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,15 @@ import pytorch_lightning as L
 import torch
 from torch import Tensor
 
-from paperzoo import predictions, results, stages
+from paperzoo import results, stages
 from paperzoo.config.schema import Evaluation, Paths
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
 from paperzoo.errors import UserError
 from paperzoo.machine import make_trainer
 from paperzoo.norms.batch_average import batch_average
+from paperzoo.predictions import files
+from paperzoo.predictions.keeping import Kept
 from paperzoo.reproduction import ONE_DEVICE, as_recorded
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.record import Record
@@ -30,8 +32,10 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     Raises:
         UserError: there is no such run, it has no such weights, or the data is not what it was.
     """
-    if choice.run.endswith(predictions.SUFFIX):
-        return predictions.evaluate(Path(choice.run))
+    if choice.maps and not choice.predictions:
+        raise UserError("maps=true: goes with predictions=true")
+    if choice.run.endswith(files.SUFFIX):
+        return files.evaluate(Path(choice.run))
     folder = folders.find(Path(choice.paths.runs_dir), choice.run)
     entry = record.read(folder)
     places = {name: place for name, place in choice.data.model_dump().items() if place is not None}
@@ -41,8 +45,7 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     if choice.norm_statistics == "batch_average":
         device = trainer.strategy.root_device
         batch_average(module.to(device), islice(_training_images(data, device), choice.norm_batches))
-    task = entry.config["data"].get("task", "classification")
-    kept = predictions.Kept(module, task) if choice.predictions else None
+    kept = _keeping(choice, entry, folder, module) if choice.predictions else None
     if kept:
         trainer.callbacks.append(kept)  # type: ignore[attr-defined]
     with kept or nullcontext():
@@ -50,31 +53,25 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     epoch = _epoch(entry, weights)
     _show(entry, choice.weights, epoch, metrics, data.description)
     if kept:
-        _keep(choice, entry, folder, kept.batches, metrics, epoch, data.info)
+        about = {"run": entry.id, "weights": choice.weights, "split": choice.split, "epoch": epoch, "metrics": metrics}
+        about |= {"class_names": [str(name) for name in data.info["class_names"]]}
+        about |= {"measures": [metric._asdict() for metric in entry.task_metrics]}
+        title = f"run {entry.id}: {choice.split} split, {choice.weights} weights"
+        kept.store(_stem(choice, folder).with_suffix(files.SUFFIX), about, title)
     return metrics
 
 
-def _keep(
-    choice: Evaluation,
-    entry: Record,
-    folder: Path,
-    batches: list[predictions.Rows],
-    metrics: dict[str, float],
-    epoch: int,
-    info: dict[str, Any],
-) -> None:
-    """Predictions, their table of classes and their reliability diagram, into the run's folder."""
-    about = {"run": entry.id, "weights": choice.weights, "split": choice.split, "epoch": epoch, "metrics": metrics}
-    about |= {"class_names": [str(name) for name in info["class_names"]]}
-    about |= {"measures": [metric._asdict() for metric in entry.task_metrics]}
+def _keeping(choice: Evaluation, entry: Record, folder: Path, module: Any) -> Kept:
+    """What keeps the predictions, and where asked for the maps."""
+    stem = _stem(choice, folder)
+    maps = stem.with_name(f"{stem.name}_maps") if choice.maps else None
+    return Kept(module, entry.config["data"].get("task", "classification"), maps)
+
+
+def _stem(choice: Evaluation, folder: Path) -> Path:
+    """Where predictions go, in the run's folder, without an ending."""
     averaged = "_batch_average" if choice.norm_statistics == "batch_average" else ""
-    path = folder / "predictions" / f"{choice.split}_{choice.weights}{averaged}{predictions.SUFFIX}"
-    predictions.write(path, batches, about)
-    display = Display()
-    predictions.show(display, batches, about)
-    picture = path.with_suffix(".png")
-    predictions.draw(picture, batches, f"run {entry.id}: {choice.split} split, {choice.weights} weights")
-    display.facts({"predictions": str(path), "calibration": str(picture)})
+    return folder / "predictions" / f"{choice.split}_{choice.weights}{averaged}"
 
 
 class Restored(NamedTuple):

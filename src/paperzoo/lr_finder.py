@@ -141,8 +141,8 @@ def drawn(curve: Curve, title: str) -> "Figure":
     return figure
 
 
-def run(config: "Config", own: dict[str, str]) -> None:
-    """What the command does."""
+def run(config: "Config", **own: str) -> None:
+    """What the command does with its own options."""
     rates = {name: _rate(name, own[name]) for name in ("lowest", "highest")}
     curve = find(config, whole_number("steps", own["steps"], minimum=1), **rates)
     title = f"{config.model.network} on {config.data.name}, optimizer={config.optimizer.name}"
@@ -162,25 +162,12 @@ def _rate(name: str, text: str) -> float:
         raise UserError(f"{name}={text}: must be a learning rate such as 1e-4") from None
 
 
-def taken(words: list[str]) -> tuple[dict[str, str], list[str]]:
-    """This command's own options, and the words that are left for the configuration."""
-    own, left = dict(OWN), []
-    for word in words:
-        name, equals, value = word.partition("=")
-        if equals and name in OWN:
-            own[name] = value
-        else:
-            left.append(word)
-    return own, left
-
-
 def main() -> None:
     """The command line."""
-    own, sys.argv[1:] = taken(sys.argv[1:])
     if sys.argv[1:] in (["-h"], ["--help"]):
         print(__doc__)
         return
-    program("train")(lambda config: run(config, own))()
+    program("train", own=OWN)(run)()
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from paperzoo.metric import Metric
 
@@ -21,6 +22,7 @@ NOTE = (
     "Training: mean over the epoch of what is optimised (augmented or mixed samples, smoothed targets, weights that "
     "still change). Validation: the plain metric at the end of the epoch."
 )
+BYTE = 256  # classes that a map of bytes has room for
 LEGEND = 20  # classes named beside a picture of maps, those with the most pixels
 
 
@@ -166,6 +168,16 @@ def palette(count: int) -> np.ndarray:
     """(count, 3) colours: hues by the golden section in three kinds of brightness, so that neighbours differ."""
     hues = [colormaps["hsv"]((0.58 + 0.618034 * k) % 1)[:3] for k in range(count)]
     return np.array(hues) * np.array([(1.0, 0.7, 0.45)[k % 3] for k in range(count)])[:, None]
+
+
+def save_map(indices: np.ndarray, classes: int, path: Path) -> None:
+    """Class indices (H, W) as a PNG in the colours of ``palette``; of more than 256 classes 16 bits without colours."""
+    if classes > BYTE:
+        Image.fromarray(indices.astype(np.uint16)).save(path)
+        return
+    image = Image.fromarray(indices.astype(np.uint8))
+    image.putpalette((255 * palette(classes)).round().astype(np.uint8).tobytes())
+    image.save(path)
 
 
 def _curves(axes: Axes, rows: Sequence[dict[str, Any]], metric: str, label: str, scale: float) -> None:

@@ -1,6 +1,7 @@
 """Published weights without a run: prepared as their network's timm configuration says, measured as runs are."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -13,6 +14,7 @@ from paperzoo.config import compose
 from paperzoo.errors import RunError, UserError
 from paperzoo.inference import published
 from paperzoo.papers import scnet
+from paperzoo.predictions import files
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -43,7 +45,7 @@ def test_evaluation_is_a_naive_loops(weights, tmp_path, capsys):
     path, network = weights
     root = folder(tmp_path / "x", CLASSES, each=12, size=(60, 50))
     config = compose("train", words(path, root))
-    metrics = published.evaluate(config)
+    metrics = published.evaluate(config, str(tmp_path / "out"))
     from paperzoo.training import load_data
 
     part = load_data(config).parts["test"]
@@ -53,13 +55,14 @@ def test_evaluation_is_a_naive_loops(weights, tmp_path, capsys):
         [transforms.Resize(256, bicubic), transforms.CenterCrop(224), transforms.PILToTensor()]
     )
     network = network.double()
-    right, losses = 0, []
+    right, losses, shares = 0, [], []
     for row, label in zip(part.rows, part.labels, strict=True):
         image = Image.open(part.split.read(int(row)))
         with torch.no_grad():
             logits = network(transform(image)[[2, 1, 0]][None].double())[0]
         right += int(logits.argmax()) == label
         losses.append(float(logits.exp().sum().log() - logits[label]))
+        shares.append(logits.softmax(0).numpy())
     assert len(losses) == 15
     assert metrics["test/top1"] == pytest.approx(right / 15, abs=1e-7)
     assert metrics["test/loss"] == pytest.approx(np.mean(losses), rel=1e-4)
@@ -68,6 +71,20 @@ def test_evaluation_is_a_naive_loops(weights, tmp_path, capsys):
     assert "channels=bgr" in said
     assert f"{100 * right / 15:.2f} %" in said
     assert not list(tmp_path.glob("runs/*"))
+
+    file = tmp_path / "out" / "shufflenet_v2_0_5x_image_folder_test.parquet"
+    table = pd.read_parquet(file)
+    assert table["index"].tolist() == list(range(15))
+    assert (table.label == part.labels).all()
+    np.testing.assert_allclose(np.stack(table.probabilities), shares, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(table.loss, losses, rtol=1e-4)
+    assert file.with_suffix(".png").stat().st_size > 5000
+    assert files.evaluate(file) == metrics
+    said = capsys.readouterr().out
+    assert said.startswith(f"shufflenet_v2_0_5x with {path}, 15 predictions in {file}\n")
+    assert "every metric equals that of the network" in said
+    with pytest.raises(UserError, match=r"out=.*: holds shufflenet_v2_0_5x_image_folder_test.parquet already"):
+        published.evaluate(config, str(tmp_path / "out"))
 
 
 def test_timms_transform_is_torchvisions_pixel_for_pixel():

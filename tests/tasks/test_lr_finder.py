@@ -8,6 +8,7 @@ import torch
 from composed import compose
 
 from paperzoo import lr_finder
+from paperzoo.config.program import taken
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.tasks.making import make_module
@@ -76,7 +77,7 @@ def test_mistakes_are_one_line(words, given, said):
 
 
 def test_the_commands_own_options_are_told_from_the_configurations(monkeypatch, capsys):
-    own, left = lr_finder.taken(["model=scnet", "steps=20", "optimizer=adamw", "out=lr.png"])
+    own, left = taken(["model=scnet", "steps=20", "optimizer=adamw", "out=lr.png"], lr_finder.OWN)
     assert own == {"steps": "20", "lowest": "1e-5", "highest": "1", "out": "lr.png"}
     assert left == ["model=scnet", "optimizer=adamw"]
     monkeypatch.setattr(sys, "argv", ["lr_finder", "--help"])

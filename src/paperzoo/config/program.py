@@ -7,9 +7,9 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from string import Template
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from paperzoo.config.groups import config_groups
 from paperzoo.errors import Interrupted, UserError
@@ -18,12 +18,15 @@ from paperzoo.places import CONF, as_called
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-Task = Callable[[Any], object]
+Task = Callable[..., object]
 FLAGS = "--help, --cfg job, --resolve, -m, -sc"
 
 
-def program(config_name: str) -> Callable[[Task], Callable[[], None]]:
+def program(config_name: str, own: Mapping[str, str] | None = None) -> Callable[[Task], Callable[[], None]]:
     """Decorate ``main(config)``: it gets the validated configuration that ``conf/<config_name>.yaml`` composes.
+
+    ``own`` are options of the command that no configuration has, with their defaults; ``main(config, **own)`` gets
+    them as text.
 
     Exit codes: 0 done, 1 failed on its way, 2 a mistake of the user (one line on stderr, a traceback with
     ``debug=true``), 128 + n for signal n.
@@ -32,9 +35,10 @@ def program(config_name: str) -> Callable[[Task], Callable[[], None]]:
     def decorate(task: Task) -> Callable[[], None]:
         @functools.wraps(task)
         def main() -> None:
-            words = sys.argv[1:]
+            given, words = taken(sys.argv[1:], own or {})
+            sys.argv[1:] = words
             try:
-                _run(task, config_name, words)
+                _run(functools.partial(task, **given) if given else task, config_name, words)
             except UserError as error:
                 _tell(error, debug=any(re.fullmatch(r"\+{0,2}debug=true", word, re.IGNORECASE) for word in words))
                 sys.exit(error.exit_code)
@@ -177,6 +181,18 @@ def _parse(words: list[str], config_name: str) -> argparse.Namespace:
     arguments.overrides = messages.as_hydra_reads(arguments.overrides)
     sys.argv[1:] = [*flags, *arguments.overrides]
     return arguments
+
+
+def taken(words: Sequence[str], own: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """A command's own options, and the words that are left for the configuration."""
+    given, left = dict(own), []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if equals and name in own:
+            given[name] = value
+        else:
+            left.append(word)
+    return given, left
 
 
 def as_overrides(words: Sequence[str]) -> list[str]:

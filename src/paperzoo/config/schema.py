@@ -249,7 +249,8 @@ class Evaluation(Node):
     split: Literal["test", "val"]
     norm_statistics: Literal["moving_average", "batch_average"] = "moving_average"
     norm_batches: Positive = 100  # batch_average: training batches to average over, at most an epoch's
-    predictions: bool = False  # a classifier's, into the run's folder, with a table of classes and a picture
+    predictions: bool = False  # by sample, into the run's folder, with a table of classes
+    maps: bool = False  # with predictions, of segmentation: the maps, too
     data: Place = Place()
     accelerator: Literal["auto", "cpu", "gpu"]
     paths: Paths

@@ -4,6 +4,7 @@ Where the paper's card has a ``published_input``, brightness and order of the ch
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,8 @@ from paperzoo.errors import RunError, UserError
 from paperzoo.inference.loading import GROUPS, Trained
 from paperzoo.inference.transforms import opened
 from paperzoo.networks import official
+from paperzoo.predictions.files import SUFFIX
+from paperzoo.predictions.keeping import Kept
 from paperzoo.runs import checkpoints
 from paperzoo.tasks import making
 
@@ -77,14 +80,16 @@ def _content(config: Config) -> dict[str, Any]:
     return checkpoints.read_plain(Path(file))
 
 
-def evaluate(config: Config) -> dict[str, float]:
+def evaluate(config: Config, keep: str | None = None) -> dict[str, float]:
     """The metrics of published weights on a test split, prepared as their network's timm configuration says.
 
     Args:
         config: as of a training run; nothing is trained, and no record is written.
+        keep: the folder that the predictions of each sample go to; None keeps none.
 
     Raises:
-        UserError: the weights do not fit the network, or know other classes than the data.
+        UserError: the weights do not fit the network, know other classes than the data, or the predictions would
+            replace others.
         RunError: an image cannot be read.
     """
     content = _content(config)
@@ -105,25 +110,52 @@ def evaluate(config: Config) -> dict[str, float]:
             f"data={config.data.name}: has images of {data.in_chans} channel(s), {config.model.network} is published "
             f"for {taken}; set data.in_chans={taken}"
         )
+    file = _place(config, keep) if keep else None
     making.load_weights(module, content, config.model.name)
-    metrics = _measured(module, _Prepared(data, preparation), config)
+    kept = Kept(module, config.data.task) if file else None
+    with kept or nullcontext():
+        metrics = _measured(module, _Prepared(data, preparation), config, kept)
     display = Display()
-    kept = {name: preparation[name] for name in ("input_size", "crop_pct", "interpolation", "mean", "std", CHANNELS)}
+    prepared = {
+        name: preparation[name] for name in ("input_size", "crop_pct", "interpolation", "mean", "std", CHANNELS)
+    }
     display.line(f"{config.model.network} with {config.model.checkpoint} on {data.description}")
-    display.line(escape(f"prepared by {', '.join(f'{name}={value}' for name, value in kept.items())}"))
+    display.line(escape(f"prepared by {', '.join(f'{name}={value}' for name, value in prepared.items())}"))
     display.results({"published": (0, metrics)}, type(module).metrics)
+    if kept and file:
+        of: dict[str, Any] = {"run": None, "network": config.model.network, "checkpoint": config.model.checkpoint}
+        of |= {"weights": "published", "data": data.description, "split": TEST, "epoch": 0, "metrics": metrics}
+        of |= {"class_names": [str(name) for name in data.info["class_names"]]}
+        of |= {"measures": [metric._asdict() for metric in type(module).metrics]}
+        kept.store(file, of, f"{config.model.network} on {config.data.name}: {TEST} split, published weights")
     return metrics
 
 
+def _place(config: Config, folder: str) -> Path:
+    """The file of predictions.
+
+    Raises:
+        UserError: it is there already.
+    """
+    path = Path(folder) / f"{config.model.network}_{config.data.name}_{TEST}{SUFFIX}"
+    if path.exists():
+        raise UserError(f"out={folder}: holds {path.name} already; name another folder, or remove it")
+    return path
+
+
 @torch.inference_mode()
-def _measured(module: Any, images: "_Prepared", config: Config) -> dict[str, float]:
+def _measured(module: Any, images: "_Prepared", config: Config, kept: Kept | None) -> dict[str, float]:
     """The metrics of a split; its length is shown as it goes."""
     trainer = config.trainer
     device = torch.device("cuda" if trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu")
     module.eval().to(device)
     module.mean_losses.set_dtype(torch.float64)
     loader = DataLoader(images, config.data.eval_batch_size, num_workers=getattr(config.data, "workers", 0))
+    done = 0
     for inputs, labels in track(loader, "evaluating", console=Console(stderr=True), transient=True):
+        if kept:
+            kept.begin(torch.arange(done, done + len(labels)))
+            done += len(labels)
         module.evaluate(Batch(inputs.to(device, module.dtype), labels.to(device)))
     return {f"{TEST}/{name}": value for name, value in module.compute(TEST).items()}
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from rich.table import Table
 from rich.text import Text
 
@@ -24,7 +23,6 @@ from paperzoo.inference.photos import Read
 from paperzoo.tasks.detection import at_size
 
 SHOWN = 40  # rows of a table in the terminal; the files have all
-BYTE = 256  # classes that a map of bytes has room for
 DIGITS = 6  # of a probability in the CSV file
 
 
@@ -116,13 +114,9 @@ class Maps(Results):
 
     def add(self, batch: Sequence[Read], predicted: Any) -> None:
         """Logits (B, K, h, w)."""
-        palette = (255 * pictures.palette(len(self.classes))).round().astype(np.uint8)
         for read, scores in zip(batch, predicted, strict=True):
             indices = scores.argmax(0).numpy()
-            image = Image.fromarray(indices.astype(np.uint8 if len(palette) <= BYTE else np.uint16))
-            if len(palette) <= BYTE:
-                image.putpalette(palette.tobytes())
-            image.save(self.place("maps", read))
+            pictures.save_map(indices, len(self.classes), self.place("maps", read))
             shown = read.pixels.permute(1, 2, 0).numpy()
             figure = pictures.map_of(shown, indices, self.classes)
             pictures.save(figure, read.photo.name, self.place("pictures", read))
