@@ -19,6 +19,12 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def classifier_words():
+    """What the classifier is trained with."""
+    return CLASSIFIER
+
+
+@pytest.fixture(scope="session")
 def classifier(runs):
     """The record of a classifier of digits."""
     return train(compose("train", [*CLASSIFIER, f"paths.runs_dir={runs}"]))

@@ -77,7 +77,10 @@ def _content(config: Config) -> dict[str, Any]:
         raise UserError("model.checkpoint must be given: a file of published weights, or use run=<id>")
     if file.startswith("run:"):
         raise UserError(f"model.checkpoint={file}: a run's own weights go with run={file.removeprefix('run:')}")
-    return checkpoints.read_plain(Path(file))
+    content = checkpoints.read_plain(Path(file))
+    if isinstance(content, Mapping) and making.of_run(content) is not None:  # its classes are not ImageNet's
+        raise UserError(f"model.checkpoint={file}: is a run's checkpoint; a run's own weights go with run=<id>")
+    return content
 
 
 def evaluate(config: Config, keep: str | None = None) -> dict[str, float]:
