@@ -11,6 +11,7 @@ import yaml
 
 from paperzoo import cards
 from paperzoo.config import compose, dump, load_config
+from paperzoo.config.groups import OF_OTHERS
 from paperzoo.config.messages import CONF, config_groups
 from paperzoo.config.schema import Config
 
@@ -42,7 +43,7 @@ def task_of(data: str) -> str:
 
 
 def test_groups():
-    assert set(GROUPS) == set(Config.model_fields) & set(GROUPS) | {"experiment"}
+    assert set(GROUPS) == set(Config.model_fields) & set(GROUPS) | set(OF_OTHERS)
     assert GROUPS["model"] == cards.slugs()
 
 
@@ -62,6 +63,9 @@ def test_every_option_composes(group, option, tmp_path, monkeypatch):
     assert load_config(json.loads(json.dumps(dump(config)))) == config
     if group == "experiment":
         assert config.model.name == ALONE.get(option, option.split("/")[0])
+        return
+    if group == "augment":
+        assert config.data.target == "paperzoo.data.augmented.module.AugmentedImages"
         return
     assert getattr(config, group).name == option
 

@@ -1,8 +1,12 @@
 """torchvision's transforms by image: each draws from its own seed, whatever batch it is in; evaluation has none."""
 
+import inspect
+
 import pytest
 import torch
 from composed import compose
+from timm.data import auto_augment
+from timm.data.transforms_factory import transforms_imagenet_train
 from torchvision.transforms import v2
 
 from paperzoo.data.augmented.module import changed, seeds_of
@@ -14,6 +18,7 @@ from paperzoo.training import train
 TARGET = "data._target_=paperzoo.data.augmented.module.AugmentedImages"
 WORDS = ["model=resnet", "model.depth=11", "model.width=2", "trainer=cpu", "logger=none", "data.limit_train=32",
          "data.batch_size=8", "data.validation=50", "data.test=50", TARGET]  # fmt: skip
+COLOURS = ("brightness", "contrast", "saturation", "hue")
 POLICY = ["+data.policy.rand_augment=9", "+data.policy.brightness=0.4", "+data.policy.erase=0.5"]
 
 
@@ -88,3 +93,41 @@ def test_a_run_trains_with_it_and_again_equal(tmp_path):
     first, second = (train(compose("train", words)) for _ in range(2))
     assert first.identity == second.identity
     assert first.metrics == second.metrics
+
+
+@pytest.mark.full
+def test_the_words_of_augment_are_what_their_sources_have():
+    def given(word):
+        policy = compose("train", ["model=resnet", f"augment={word}"]).data.policy.model_dump()
+        usual = {"rand_augment": None, "operations": 2, "erase": 0.0} | dict.fromkeys(COLOURS, 0.0)
+        return {name: value for name, value in policy.items() if value != usual[name]}
+
+    torchvisions = v2.RandAugment()
+    assert torchvisions.num_ops == 2
+    assert given("rand_augment") == {"rand_augment": torchvisions.magnitude}
+    assert given("random_erasing") == {"erase": v2.RandomErasing().p}
+    timms = inspect.signature(transforms_imagenet_train).parameters
+    assert given("color_jitter") == dict.fromkeys(COLOURS[:3], timms["color_jitter"].default)
+    (magnitude,) = {op.magnitude for op in auto_augment.rand_augment_transform("rand-m9", {}).ops}
+    assert given("strong") == {"rand_augment": magnitude * 30 / auto_augment._LEVEL_DENOM, "erase": 0.25}
+
+
+@pytest.mark.full
+def test_a_word_of_augment_goes_with_an_experiment_and_with_its_own_keys():
+    words = ["experiment=resnet/imagenet", "augment=rand_augment", "data.policy.erase=0.1"]
+    data = compose("train", words).data
+    assert (data.name, data.augment.resized_crop, data.batch_size) == ("imagenet", True, 256)
+    assert (data.policy.rand_augment, data.policy.erase) == (9, 0.1)
+    with pytest.raises(UserError, match="its policy moves images"):
+        compose("train", ["model=strip_pooling", "data=digit_maps", "augment=strong"])
+
+
+@pytest.mark.full
+def test_two_steps_with_a_word_of_augment(tmp_path):
+    words = [word for word in WORDS if word != TARGET]
+    words += ["trainer.max_steps=2", "trainer.log_every_n_steps=1", f"paths.runs_dir={tmp_path}"]
+    plain, changed = (train(compose("train", [*words, *more])) for more in ([], ["augment=strong"]))
+    assert changed.config["data"]["policy"]["rand_augment"] == 27
+    assert changed.epochs[-1]["step"] == plain.epochs[-1]["step"] == 2
+    assert changed.epochs[-1]["train/loss"] != plain.epochs[-1]["train/loss"]
+    assert changed.identity != plain.identity

@@ -4,6 +4,8 @@ from functools import lru_cache
 
 from paperzoo.places import CONF
 
+OF_OTHERS = ("augment", "experiment")  # groups that set keys of others and have none of their own
+
 
 @lru_cache
 def config_groups() -> dict[str, list[str]]:

@@ -9,7 +9,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from paperzoo.config.groups import config_groups
+from paperzoo.config.groups import OF_OTHERS, config_groups
 from paperzoo.errors import UserError
 from paperzoo.places import CONF
 
@@ -252,15 +252,17 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str], composed:
     keys = list(_leaves(composed, ""))
     if key.startswith("hydra."):
         return f"{given}: Hydra has no such key; `--cfg hydra` shows its own"
-    if config_name == "train" and parent and parent.split(".")[0] in groups and parent.split(".")[0] not in composed:
-        return group_missing(parent.split(".")[0])
+    group = parent.split(".")[0]
+    if config_name == "train" and group in groups and group not in composed and group not in OF_OTHERS:
+        return group_missing(group)
     beside = [leaf.removeprefix(f"{parent}.") for leaf in keys if parent and leaf.startswith(f"{parent}.")]
     beside = [leaf for leaf in beside if "." not in leaf]
     if key.startswith("experiment/"):
         return f"{given}: write experiment={given.removeprefix('experiment/').replace('=', '/')}"
     if not beside:
         top = dict.fromkeys([*(["model"] if config_name == "train" else []), *map(str, composed)])
-        near = nearest(key, top) or nearest(key, keys)  # modle is model before it is logger.mode
+        sought = name if group in OF_OTHERS else key
+        near = nearest(sought, top) or nearest(sought, keys)  # modle is model before it is logger.mode
         return f"{given}: there is no such key; keys: {', '.join(top)}{near}"
     line = no_such_key(given, parent, name, beside)
     with_it = [
