@@ -1,5 +1,9 @@
 """Published weights without a run: prepared as their network's timm configuration says, measured as runs are."""
 
+import runpy
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +20,7 @@ from paperzoo.inference import published
 from paperzoo.papers import scnet
 from paperzoo.predictions import files
 
+SRC = Path(__file__).resolve().parents[2] / "src"
 CLASSES = ("ant", "bee", "cat")
 
 
@@ -41,7 +46,7 @@ def words(path, root):
             "data.validation=9", "trainer=cpu"]  # fmt: skip
 
 
-def test_evaluation_is_a_naive_loops(weights, tmp_path, capsys):
+def test_evaluation_is_a_naive_loops(weights, tmp_path, capsys, monkeypatch):
     path, network = weights
     root = folder(tmp_path / "x", CLASSES, each=12, size=(60, 50))
     config = compose("train", words(path, root))
@@ -83,8 +88,18 @@ def test_evaluation_is_a_naive_loops(weights, tmp_path, capsys):
     said = capsys.readouterr().out
     assert said.startswith(f"shufflenet_v2_0_5x with {path}, 15 predictions in {file}\n")
     assert "every metric equals that of the network" in said
-    with pytest.raises(UserError, match=r"out=.*: holds shufflenet_v2_0_5x_image_folder_test.parquet already"):
-        published.evaluate(config, str(tmp_path / "out"))
+    for more, line in (
+        (
+            ["predictions=true", f"out={tmp_path / 'out'}"],
+            f"out={tmp_path / 'out'}: holds {file.name} already; name an",
+        ),
+        (["predictions=perhaps"], "predictions=perhaps: must be true or false"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *words(path, root), *more])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(SRC / "evaluate.py"), run_name="__main__")
+        assert end.value.code == 2
+        assert capsys.readouterr().err.startswith(f"error: {line}")
 
 
 def test_timms_transform_is_torchvisions_pixel_for_pixel():

@@ -3,7 +3,8 @@
     python tests/runs/soak.py [trials=200] [ranks=1] [seed=0] [norm=paper] [stages=0] [steps=36] [key=value ...]
 
 With ``stages=1`` a run trains, searches, prunes and fine-tunes (tests/helpers/pruning.py), and is killed at any moment,
-within its stages and between them. Other words are overrides of the runs: ``average=moving average.decay=0.5``. With
+within its stages and between them. Other words are overrides of the runs: ``average=moving average.decay=0.5``, or
+``model.checkpoint=run:<folder of a finished run> model.freeze=[conv1]``; ``pictures=false`` saves a second each. With
 ``model=...`` among them the runs are that model's, with what the words say, and of ``steps`` optimiser steps:
 
     python tests/runs/soak.py trials=30 steps=18 model=mask_rcnn data.images=48 data.batch_size=4 data.image_size=64 \
