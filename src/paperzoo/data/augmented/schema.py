@@ -38,7 +38,13 @@ class Augmented(ImageOptions):
 
 
 def options(chosen: Mapping[str, Any]) -> type[ImageOptions]:
-    """The class for a source, with the policy."""
+    """The class for a source, with the policy.
+
+    Raises:
+        UserError: the data is no labelled images, whose keys include those of a crop and a flip.
+    """
+    if "augment" not in chosen:
+        raise UserError(f"data={chosen.get('name')}: is no images with labels, which augment= is for; leave that away")
     return _with_policy(image_options(chosen))
 
 
