@@ -1,6 +1,7 @@
 """Several stages in one run: rows, cost, outcomes and weights of each; parents; evaluation of what stages left."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -8,10 +9,10 @@ import forked
 import pytest
 import torch
 from composed import compose
-from interruption import Died
+from interruption import Died, stopped_by
 from pruning import SearchTrain, Shares, TrainPruneTune, TrainSearch
 
-from paperzoo.errors import UserError
+from paperzoo.errors import Interrupted, UserError
 from paperzoo.evaluation import evaluate
 from paperzoo.runs import checkpoints, compare, folders, listing, record
 from paperzoo.training import train
@@ -121,6 +122,16 @@ def test_a_search_that_comes_first_or_last_goes_on_after_a_kill(procedure, tmp_p
     assert len(got.segments) == 2
     assert compare.first_difference(expected, got) is None
     assert got.results.keys() == {"last", "best"}
+
+
+@pytest.mark.promise
+def test_a_resumed_stage_knows_what_came_of_those_before(staged, tmp_path):
+    words = [*WORDS, STAGED, f"paths.runs_dir={tmp_path}", "resume=auto"]
+    with stopped_by(signal.SIGTERM, after_steps=10), pytest.raises(Interrupted):  # the third stage begins after eight
+        train(compose("train", words))
+    resumed = train(compose("train", words))
+    assert len(resumed.segments) == 2
+    assert compare.first_difference(staged[0], resumed) is None
 
 
 def test_max_steps_ends_every_fit(tmp_path):

@@ -112,7 +112,7 @@ class Code:
     def __init__(self, source: Path, folder: Path) -> None:
         self.source, self.log = source, folder / "log.txt"
         self.environment = {**os.environ, "PYTHONPATH": str(source), "PICTURES": "false"}
-        self.server = None
+        self.server: Warm | None = None
         if possible(str(COMMANDS / "train.py")):
             self.server = Warm(self.environment, folder / "warm.log", source=source)
 
