@@ -221,7 +221,7 @@ CLASSIFYING = [  # but for those whose network is ResNet's: a loss or a recipe i
 
 
 def small(paper):
-    """A paper's network in small, its kernels as ``paperzoo.load`` lays them out; of a layer's paper a stage with it."""
+    """A paper's network in small, its kernels as ``paperzoo.load`` lays them out; of layers a stage."""
     config = configured(paper)
     network = make_module(config, load_data(config)).network.eval().to(memory_format=torch.contiguous_format)
     if "norm" in cards.load(paper).kinds:
