@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ from paperzoo.runs.record import Anchor, Record, write_atomically
 from paperzoo.sweeps.warm import Warm, possible
 
 BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the two commits
-MOST = 320  # training images of a comparison
-SHORT = ("data.validation=200", "logger=none", "repeat=true")
+MOST, CHARACTERS = 320, 20_000  # training images of a comparison, and of a text
+SHORT = ("logger=none", "repeat=true")
 ROUNDING = 1e-6  # relative, in float64: over 160 steps with two images each, 1e-16 had grown to 2e-9
 EPOCHS = "2"
 LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
@@ -178,13 +178,22 @@ def _compare(entry: Record, versions: Sequence[Code], short: Sequence[str]) -> t
 
 
 def _short_run(code: Code, entry: Record, short: Sequence[str]) -> Record:
-    images = min(int(entry.config["data"].get("limit_train") or MOST), MOST)
     words = [word for word in entry.command[2:] if not word.startswith(LEFT_OUT)]
     with tempfile.TemporaryDirectory() as runs:
-        tested = "data.test_split='test[:200]'" if entry.config["data"].get("test_split") else "data.test=200"
-        code.train([*words, *short, tested, f"data.limit_train={images}", f"paths.runs_dir={runs}"])
+        code.train([*words, *short, *_fewer(entry.config["data"]), f"paths.runs_dir={runs}"])
         (file,) = Path(runs).glob("*/*/*/run.json")
         return record.read(file.parent)
+
+
+def _fewer(data: Mapping[str, Any]) -> list[str]:
+    """Words for a part of a run's data. Of a text validation and test are shares, which stay."""
+    is_text = isinstance(data.get("test"), float) and data["test"] < 1
+    most = CHARACTERS if is_text else MOST
+    words = [f"data.limit_train={min(int(data.get('limit_train') or most), most)}"]
+    if is_text:
+        return words
+    tested = "data.test_split='test[:200]'" if data.get("test_split") else "data.test=200"
+    return [*words, "data.validation=200", tested]
 
 
 def _anchored(entry: Record, shown: str, data_dir: str) -> Record:
