@@ -151,7 +151,7 @@ class Code:
 def codes(checkout: Path) -> Iterator[tuple[Code, Code]]:
     """The checkout's, and this one."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        found = []
+        found: list[Code] = []
         for source in (checkout / "src", SOURCE):
             place = Path(folder, str(len(found)))
             place.mkdir()
