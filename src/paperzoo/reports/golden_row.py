@@ -1,7 +1,7 @@
 """One row of a report that is checked wherever its data is: the losses of its first steps in float64.
 
 Metrics in float32 repeat bit for bit only on the processor that they were measured on; three steps in float64 agree to
-1e-9 on any. ``golden.yaml`` in the report's folder holds them.
+1e-7 on any. ``golden.yaml`` in the report's folder holds them.
 """
 
 import csv
@@ -19,7 +19,7 @@ from paperzoo.reproduction import ONE_DEVICE, as_recorded
 from paperzoo.runs.record import Record, write_atomically
 
 FILE = "golden.yaml"
-TOLERANCE = 1e-9  # relative
+TOLERANCE = 1e-7  # relative; a small MobileNet amplifies a rounding to 2e-9 in three steps
 HEAD = "# Losses of the first steps in float64; written by python -m paperzoo.reports.anchor\n"
 TRAINER = {
     **ONE_DEVICE, "name": "cpu", "accelerator": "cpu",
