@@ -1,19 +1,17 @@
 """A classifier's predictions: ``label``, ``predicted``, ``loss`` (cross-entropy) and ``probabilities`` (K)."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from rich.table import Table
 from rich.text import Text
 from torchmetrics import MeanMetric
 
 from paperzoo import pictures
 from paperzoo.display import Display
 from paperzoo.metrics.calibration import bins
-from paperzoo.predictions.kind import SHOWN, Given, Kind, Rows
+from paperzoo.predictions.kind import Given, Kind, Rows, percent, show_classes
 from paperzoo.tasks.classification import Classification
 
 
@@ -40,16 +38,13 @@ class Classes(Kind):
 
     def show(self, display: Display, batches: Sequence[Rows], names: Sequence[str]) -> None:
         """See ``Kind``."""
-        rows = by_class(batches, names)
-        worst = sorted(rows, key=lambda row: (not row.samples, row.recall, row.index))[:SHOWN]
-        table = Table("class", "samples", "predicted", "recall", "precision", "most often taken for", box=None,
-                      pad_edge=False, header_style="bold")  # fmt: skip
-        for _, name, samples, given, recall, precision, taken in rows if len(rows) <= SHOWN else worst:
-            table.add_row(Text(name), f"{samples:,}", f"{given:,}", percent(recall), percent(precision), Text(taken))
-        display.console.print()
-        display.console.print(table)
-        if len(rows) > SHOWN:
-            display.line(f"the {SHOWN} of {len(rows)} classes with the lowest recall")
+
+        def cells(row: OfClass) -> list[str | Text]:
+            shares = (percent(row.recall), percent(row.precision))
+            return [f"{row.samples:,}", f"{row.predicted:,}", *shares, Text(row.taken_for)]
+
+        columns = ("class", "samples", "predicted", "recall", "precision", "most often taken for")
+        show_classes(display, columns, by_class(batches, names), ("recall", lambda row: row.recall), cells)
 
     def draw(self, path: Path, batches: Sequence[Rows], title: str) -> bool:
         """The reliability diagram, as a PNG; none where no probability is finite."""
@@ -92,8 +87,3 @@ def by_class(batches: Sequence[Rows], names: Sequence[str]) -> list[OfClass]:
         shares = (float(hits[k] / samples[k]), float(hits[k] / given[k]))
         rows.append(OfClass(k, str(name), int(samples[k]), int(given[k]), *shares, taken))
     return rows
-
-
-def percent(share: float) -> str:
-    """A cell of the table; empty where there is no such share."""
-    return "" if math.isnan(share) else f"{100 * share:.2f} %"

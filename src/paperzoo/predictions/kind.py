@@ -1,10 +1,13 @@
 """What a task's predictions are: the columns of the file, and what can be said of them without the network."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from paperzoo.display import Display
@@ -20,6 +23,38 @@ class Given(NamedTuple):
     scored: Tensor  # what is compared with the labels
     labels: Tensor
     losses: Tensor  # float64
+
+
+def show_classes(
+    display: Display,
+    columns: Sequence[str],
+    rows: Sequence[Any],
+    judged_by: tuple[str, Callable[[Any], float]],
+    cells: Callable[[Any], Sequence[str | Text]],
+) -> None:
+    """Print the table of classes, where there are more than ``SHOWN`` the worst.
+
+    Args:
+        display: prints it.
+        columns: titles, the first that of the class's name.
+        rows: of the classes, with ``index`` and ``name``.
+        judged_by: what is low of the worst: its title, and its value of a row (NaN comes last).
+        cells: of a row, but for the name.
+    """
+    title, worth = judged_by
+    worst = sorted(rows, key=lambda row: (math.isnan(worth(row)), worth(row), row.index))[:SHOWN]
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows if len(rows) <= SHOWN else worst:
+        table.add_row(Text(row.name), *cells(row))
+    display.console.print()
+    display.console.print(table)
+    if len(rows) > SHOWN:
+        display.line(f"the {SHOWN} of {len(rows)} classes with the lowest {title}")
+
+
+def percent(share: float) -> str:
+    """A cell of the table; empty where there is no such share."""
+    return "" if math.isnan(share) else f"{100 * share:.2f} %"
 
 
 class Kind(ABC):

@@ -10,14 +10,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
 from paperzoo.data.images.maps import IGNORED
 from paperzoo.display import Display
-from paperzoo.predictions.classes import percent
-from paperzoo.predictions.kind import SHOWN, Given, Kind, Rows
+from paperzoo.predictions.kind import Given, Kind, Rows, percent, show_classes
 from paperzoo.tasks.segmentation import scores
 
 
@@ -48,17 +46,13 @@ class Maps(Kind):
 
     def show(self, display: Display, batches: Sequence[Rows], names: Sequence[str]) -> None:
         """See ``Kind``."""
-        rows = by_class(batches, names)
-        worst = sorted(rows, key=lambda row: (row.iou != row.iou, row.iou, row.index))[:SHOWN]
-        table = Table("class", "images", "pixels", "predicted", "IoU", "accuracy", box=None, pad_edge=False,
-                      header_style="bold")  # fmt: skip
-        for row in rows if len(rows) <= SHOWN else worst:
-            counts = (f"{count:,}" for count in (row.images, row.pixels, row.predicted))
-            table.add_row(Text(row.name), *counts, percent(row.iou), percent(row.accuracy))
-        display.console.print()
-        display.console.print(table)
-        if len(rows) > SHOWN:
-            display.line(f"the {SHOWN} of {len(rows)} classes with the lowest IoU")
+
+        def cells(row: OfClass) -> list[str | Text]:
+            counts = [f"{count:,}" for count in (row.images, row.pixels, row.predicted)]
+            return [*counts, percent(row.iou), percent(row.accuracy)]
+
+        columns = ("class", "images", "pixels", "predicted", "IoU", "accuracy")
+        show_classes(display, columns, by_class(batches, names), ("IoU", lambda row: row.iou), cells)
 
     def maps_of(self, given: Given) -> Any:
         """See ``Kind``."""
