@@ -21,7 +21,6 @@ from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.networks.official import classifier_name
-from paperzoo.reports import golden_row
 from paperzoo.runs import checkpoints, compare, record
 from paperzoo.runs.record import Record
 from paperzoo.tasks.making import make_module
@@ -152,7 +151,7 @@ def test_golden_losses_are_what_they_were(paper, tmp_path):
     """A change of what all papers share leaves them alone; tests/contract/golden.py writes those that are meant."""
     losses = golden_losses(paper, tmp_path)
     assert len(losses) == 3
-    assert losses == pytest.approx(row(paper).golden, rel=golden_row.TOLERANCE)
+    assert losses == pytest.approx(row(paper).golden, rel=row(paper).tolerance)
 
 
 def test_official_weights_are_loaded_by_override_and_the_classifier_fits_the_data(paper, data, tmp_path):

@@ -1,7 +1,8 @@
 """How the shared tests try each paper: ``contract.yaml`` in its folder.
 
 small: overrides that make it small; matters: an override that must change its loss; data: overrides of its data (those
-of images unless given); golden: the losses of three steps in float64, written by ``python tests/contract/golden.py``.
+of images unless given); golden: the losses of three steps in float64, written by ``python tests/contract/golden.py``;
+tolerance: how far they are from each other on different processors, relative, where that is more than usual.
 """
 
 from pathlib import Path
@@ -36,6 +37,7 @@ class Row(BaseModel):
     data: list[str] = IMAGES
     matters: str
     golden: list[float]
+    tolerance: float = golden_row.TOLERANCE
 
 
 def row(paper: str) -> Row:

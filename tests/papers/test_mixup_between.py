@@ -11,8 +11,7 @@ from torch import nn
 from paperzoo.papers.mixup import Mixup, report_pictures
 from paperzoo.papers.mixup.between import LAMBDAS, between_samples, pairs
 from paperzoo.papers.mixup.mixup import beta
-from paperzoo.papers.mixup.module import RunningMixed
-from paperzoo.tasks.classification import RunningTop
+from paperzoo.tasks.classification import RunningMixed, RunningTop
 from paperzoo.training import train
 
 SMALL = ["trainer=cpu", "trainer.max_epochs=1", "logger=none", "data.limit_train=64", "data.batch_size=16",

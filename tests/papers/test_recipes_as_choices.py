@@ -125,6 +125,25 @@ def test_a_choice_goes_with_another_model_and_survives_the_record(choice):
     assert loss.isfinite()
 
 
+@pytest.mark.parametrize("words", [["model=resnet"], ["model=bagging", "model.members=2"]])
+def test_training_accuracy_of_mixed_images_counts_both_labels_with_any_model(words):
+    """``λ [ŷ = y_a] + (1 - λ) [ŷ = y_b]``: the share of the target that the predicted class has."""
+    config = compose("train", [*SMALL, *words, "mix=mixup_paper", "loss=cross_entropy"])
+    data = make_data(config)
+    module = make_module(config, data)
+    module.running = module.make_running()
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    torch.manual_seed(1)
+    images, targets = module.mixed(batch)
+    logits = module(images)
+    torch.manual_seed(1)
+    losses = module.losses(batch)
+    module.running.update(sum(losses.values()).detach(), {}, len(images))
+    expected = sum(float(t[int(row.argmax())]) for t, row in zip(targets, logits, strict=True)) / len(images)
+    assert targets.count_nonzero() > len(images)  # something was mixed
+    assert module.running.read()["top1"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_the_old_words_choose_what_they_chose():
     mix, loss, scheduler = (
         getattr(compose("train", ["model=resnet", f"{group}={word}"]), group)

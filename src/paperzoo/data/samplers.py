@@ -92,11 +92,17 @@ def pk(size: int, labels: Tensor | None, seed: int, epoch: int, batch_size: int,
     repeats some. What does not fill a global batch is left out.
 
     Raises:
-        UserError: K does not divide the batch, or there are fewer identities than a global batch needs.
+        UserError: K does not divide the batch, P is 1 (no sample of a batch has a negative then, and nothing is
+            learned), or there are fewer identities than a global batch needs.
     """
     if batch_size % k:
         raise UserError(
             f"data.batch_size={batch_size}: sampler=pk makes batches of P x K, sampler.k={k} must divide it"
+        )
+    if batch_size == k:
+        raise UserError(
+            f"data.batch_size={batch_size}: sampler.k={k} puts one identity into a batch, of which no triplet can be "
+            f"formed; at least {2 * k}, or a lower sampler.k"
         )
     classes = _labels("pk", labels)
     chance = generator(seed, "order", epoch)

@@ -33,11 +33,21 @@ class WeightedCrossEntropy(nn.CrossEntropyLoss):
         return summed / target.movedim(1, -1).to(self.weight).matmul(self.weight).sum()
 
     def check(self, info: Mapping[str, Any]) -> None:
-        """Look whether the data has as many classes.
+        """See ``check_class_weights``."""
+        check_class_weights("loss.class_weights", self.weight, info)
 
-        Raises:
-            UserError: it has not.
-        """
-        given, needed = len(self.weight) if self.weight is not None else None, info.get("num_classes")
-        if given not in (None, needed):
-            raise UserError(f"loss.class_weights: has {given} weights, the data has {needed} classes; give each one")
+
+def check_class_weights(key: str, weights: Tensor | None, info: Mapping[str, Any]) -> None:
+    """Look whether the data has as many classes as there are weights (K,); no weights fit any data.
+
+    Args:
+        key: where the weights are given, for the message.
+        weights: (K,), or None.
+        info: the data's ``info``: classes, values of each output or a vocabulary.
+
+    Raises:
+        UserError: it has not.
+    """
+    needed = info.get("num_classes", info.get("outputs", len(info.get("vocabulary", ""))))
+    if weights is not None and len(weights) != needed:
+        raise UserError(f"{key}: has {len(weights)} weights, the data has {needed} classes; give each one")

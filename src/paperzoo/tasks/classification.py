@@ -30,6 +30,7 @@ from paperzoo.tasks.running import Running
 from paperzoo.tasks.task import Task
 
 TOP = (1, 5)
+UNIT = 2**20  # weighted hits are counted in whole parts of so many: their sums are exact in any order
 
 
 class Classification(Task):
@@ -76,7 +77,7 @@ class Classification(Task):
         """The chosen loss."""
         images, targets = self.mixed(batch)
         logits, loss = self.logits_and_loss(images, targets, batch.weights)
-        self.running.add(logits.detach(), batch.targets)
+        self.running.add(logits.detach(), targets)
         return {"loss": loss}
 
     def mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -84,8 +85,9 @@ class Classification(Task):
         return (batch.inputs, batch.targets) if self.mix is None else self.mix(batch.inputs, batch.targets)
 
     def make_running(self) -> Running:
-        """The training metrics."""
-        return RunningTop(self.hparams["window"], self.num_classes, self.device)
+        """The training metrics; of mixed samples as the mixup paper counts them."""
+        kind = RunningTop if self.mix is None else RunningMixed
+        return kind(self.hparams["window"], self.num_classes, self.device)
 
     def logits_and_loss(self, images: Tensor, targets: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, K), and the batch's mean loss; a paper whose network has more heads adds their losses here."""
@@ -185,6 +187,25 @@ class RunningTop(Running):
     def scores(self, sums: list[float], units: float) -> dict[str, float]:
         """Their shares."""
         return {f"top{k}": s / units for k, s in zip(self.top, sums, strict=True)}
+
+
+class RunningMixed(RunningTop):
+    """Of mixed samples: a hit counts as much as its class has of the target, ``λ [ŷ = y_a] + (1 - λ) [ŷ = y_b]``.
+
+    So counts the official code of mixup (Zhang et al., ICLR 2018).
+    """
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Count the share (B, K), or all of the label (B,), that each place of the ranking by logits (B, K) has."""
+        best = logits.topk(self.top[-1], dim=1).indices  # (B, k)
+        if labels.dim() == 1:
+            self.count((best == labels[:, None]).sum(0) * UNIT)
+        else:
+            self.count((labels.gather(1, best).double().sum(0) * UNIT).round().long())
+
+    def scores(self, sums: list[float], units: float) -> dict[str, float]:
+        """Their shares."""
+        return super().scores([s / UNIT for s in sums], units)
 
 
 def _scores(num_classes: int) -> MetricCollection:

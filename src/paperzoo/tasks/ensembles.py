@@ -49,7 +49,7 @@ class EnsembleClassification(Classification):
             f"member_{first + number}": self.mean_loss(own, targets, self.weights_of(number, batch))
             for number, own in zip(numbers, logits, strict=True)
         }
-        self.running.add(self.network.vote(torch.stack(logits).detach(), numbers), batch.targets)
+        self.running.add(self.network.vote(torch.stack(logits).detach(), numbers), targets)
         return losses
 
     def evaluate(self, batch: Batch) -> None:

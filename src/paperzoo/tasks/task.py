@@ -156,14 +156,18 @@ class Task(L.LightningModule):
         return cls.metrics[0]
 
     def configure_callbacks(self) -> list[L.Callback]:
-        """Those that layers bring (a class's ``training_callback``); a paper's module adds its own.
+        """Those that layers bring (a class's ``training_callback``) and a paper's ``own_callbacks``.
 
         Made once: Lightning asks again for every pass, and would lose what they hold.
         """
         if self._callbacks is None:
             kinds = {getattr(type(module), "training_callback", None) for module in self.network.modules()}
-            self._callbacks = [kind() for kind in kinds if kind is not None]
+            self._callbacks = [*(kind() for kind in kinds if kind is not None), *self.own_callbacks()]
         return self._callbacks
+
+    def own_callbacks(self) -> list[L.Callback]:
+        """What a paper's module writes down as it goes."""
+        return []
 
     def on_train_start(self) -> None:
         """Make the running metrics, and go on with a resumed run's."""

@@ -64,12 +64,9 @@ class Bagging(DivergingClassification):
             return dict(model["members"][number]["groups"])
         return self.groups_of(model["member"], model["member_network"], OWN)
 
-    def configure_callbacks(self) -> list[L.Callback]:
-        """The out-of-bag estimate and what the members are to each other, beside those of the layers."""
-        if self._callbacks is None:
-            own = [Members()] if self._of_runs() else [OutOfBag(), Members(repetitions=True)]
-            self._callbacks = [*super().configure_callbacks(), *own]
-        return self._callbacks
+    def own_callbacks(self) -> list[L.Callback]:
+        """The out-of-bag estimate and what the members are to each other."""
+        return [Members()] if self._of_runs() else [OutOfBag(), Members(repetitions=True)]
 
     def _each(self, images: Tensor) -> list[Tensor]:
         """In training, over ranks or in threads where that may be."""

@@ -47,11 +47,9 @@ class Boosted(DivergingClassification):
         model = self.hparams["model"]
         return self.groups_of(model["member"], model["member_network"], OWN)
 
-    def configure_callbacks(self) -> list[L.Callback]:
-        """What the members are to each other, beside those of the layers."""
-        if self._callbacks is None:
-            self._callbacks = [*super().configure_callbacks(), Members()]
-        return self._callbacks
+    def own_callbacks(self) -> list[L.Callback]:
+        """What the members are to each other."""
+        return [Members()]
 
     def member_losses(self, batch: Batch) -> Mapping[str, Tensor]:
         """The loss of the member that is trained; of all where no stage says which."""
@@ -64,7 +62,7 @@ class Boosted(DivergingClassification):
         if not len(images):  # on a rank without images the mean would be NaN
             return {f"member_{number}": own.sum()}
         each = (own - residuals(before, targets)).square().sum(1) / 2
-        self.running.add(before + self.network.weights[number] * own.detach(), batch.targets)
+        self.running.add(before + self.network.weights[number] * own.detach(), targets)
         return {f"member_{number}": each.mean() if batch.weights is None else (each * batch.weights).mean()}
 
     @torch.no_grad()

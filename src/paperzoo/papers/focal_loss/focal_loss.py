@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from paperzoo.errors import UserError
+from paperzoo.tasks.class_weights import check_class_weights
 
 REDUCTIONS = ("none", "mean", "sum")
 PRIOR = 0.01  # π of the paper, Sec. 4.1
@@ -148,14 +148,8 @@ class FocalLoss(nn.Module):
         return f"gamma={self.gamma:g}"
 
     def check(self, info: Mapping[str, Any]) -> None:
-        """Look whether the data has as many classes as there are weights.
-
-        Raises:
-            UserError: it has not.
-        """
-        needed = info.get("num_classes", info.get("outputs", len(info.get("vocabulary", ""))))
-        if self.alpha is not None and len(self.alpha) != needed:
-            raise UserError(f"loss.alpha: has {len(self.alpha)} weights, the data has {needed} classes; give each one")
+        """See ``check_class_weights``."""
+        check_class_weights("loss.alpha", self.alpha, info)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss; of no samples 0."""

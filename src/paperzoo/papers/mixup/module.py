@@ -1,6 +1,6 @@
-"""Mixup's module: accuracy under mixup as the paper counts it, and what the network does between training samples."""
+"""Mixup's module: what a network does between training samples."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as L
@@ -8,56 +8,23 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from paperzoo.data.interface import Batch, RunData
+from paperzoo.data.interface import RunData
 from paperzoo.distributed import from_rank_zero, gather
 from paperzoo.papers.mixup import pictures
 from paperzoo.papers.mixup.between import LAMBDAS, Between, between_samples, pairs
 from paperzoo.randomness import generator
-from paperzoo.tasks.classification import Classification, ResidualClassifier, RunningTop
+from paperzoo.tasks.classification import Classification, ResidualClassifier
 from paperzoo.tasks.ensembles import evaluating
 
 PAIRS = 32  # as many backward passes as there are classes, at each λ
-UNIT = 2**20  # weighted hits are counted in whole parts of so many: their sums are exact in any order
 
 
 class MixupClassifier(ResidualClassifier):
-    """A classifier whose training accuracy is the paper's: of mixed samples ``λ [ŷ = y_a] + (1 - λ) [ŷ = y_b]``.
+    """A classifier whose record has what the network does between training samples."""
 
-    With ``mix=none`` it is the usual one. Its record has what the network does between training samples.
-    """
-
-    def losses(self, batch: Batch) -> Mapping[str, Tensor]:
-        """The chosen loss."""
-        images, targets = self.mixed(batch)
-        logits, loss = self.logits_and_loss(images, targets, batch.weights)
-        self.running.add(logits.detach(), targets)
-        return {"loss": loss}
-
-    def make_running(self) -> RunningTop:
-        """The training metrics."""
-        return RunningMixed(self.hparams["window"], self.num_classes, self.device)
-
-    def configure_callbacks(self) -> list[L.Callback]:
-        """The experiment between samples, beside those of the layers."""
-        if self._callbacks is None:
-            self._callbacks = [*super().configure_callbacks(), BetweenSamples()]
-        return self._callbacks
-
-
-class RunningMixed(RunningTop):
-    """Mean loss and top-1, top-5 accuracy, of which a hit counts as much as its class has of the target."""
-
-    def add(self, logits: Tensor, labels: Tensor) -> None:
-        """Count the share (B, K), or all of the label (B,), that each place of the ranking by logits (B, K) has."""
-        best = logits.topk(self.top[-1], dim=1).indices  # (B, k)
-        if labels.dim() == 1:
-            self.count((best == labels[:, None]).sum(0) * UNIT)
-        else:
-            self.count((labels.gather(1, best).double().sum(0) * UNIT).round().long())
-
-    def scores(self, sums: list[float], units: float) -> dict[str, float]:
-        """Their shares."""
-        return super().scores([s / UNIT for s in sums], units)
+    def own_callbacks(self) -> list[L.Callback]:
+        """The experiment between samples."""
+        return [BetweenSamples()]
 
 
 class BetweenSamples(L.Callback):

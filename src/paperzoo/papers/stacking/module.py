@@ -29,8 +29,6 @@ class Stacking(DivergingClassification):
         self.demand_trained(number)
         return self.groups_of(papers[number], f"{papers[number]}_small", OWN)
 
-    def configure_callbacks(self) -> list[L.Callback]:
-        """What the members are to each other, beside those of the layers; some of them alone have no meta-learner."""
-        if self._callbacks is None:
-            self._callbacks = [*super().configure_callbacks(), Members(staged=False)]
-        return self._callbacks
+    def own_callbacks(self) -> list[L.Callback]:
+        """What the members are to each other; some of them alone have no meta-learner."""
+        return [Members(staged=False)]
