@@ -82,6 +82,12 @@ def test_an_anchoring_that_was_stopped_goes_on(copied, monkeypatch):
     shown = {entry.provenance.anchored.shown_by for entry in record_sources.of_report(copied).records}
     assert all("the same 5 metrics, bit for bit, in short runs of 1 variant on" in line for line in shown)
     assert all(line.endswith("the metrics agree to 1e-06 in float64") and "model.width=6" in line for line in shown)
+    monkeypatch.setattr(anchor, "_compare", lambda entry, versions, short: (5, True))
+    monkeypatch.setattr(anchor, "_commit", lambda place: "def")
+    anchor.main(str(copied), str(ROOT), data_dir="data")  # later code equals this one, and not the records'
+    page = (copied / "report.md").read_text()
+    assert "it rounds otherwise since" in page
+    assert "commits def and def gave the same 10 metrics, bit for bit" in page
 
 
 def test_a_golden_row_is_checked_with_the_report(copied, capsys):

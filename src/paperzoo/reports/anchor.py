@@ -8,8 +8,8 @@ that records from another machine cannot be repeated bit for bit here. Two versi
 machine: for each variant both train its first seed for two epochs of a part of its data (a warm-up ends after one), and
 every metric must be equal bit for bit; or, where a kernel was rewritten and rounds otherwise since, to 1e-6 in float64,
 which the anchor says. The records then get the identity and the code version that this code gives
-them, so that a sweep takes them for finished; ``provenance.anchored`` keeps what they had. ``golden.yaml`` is written
-again. Stopped, it goes on with the variants that it has not compared. Options: data_dir=data (or the variable
+them, so that a sweep takes them for finished; ``provenance.anchored`` keeps what they had, and the comparisons that found
+another rounding. ``golden.yaml`` is written again. Stopped, it goes on with the variants that it has not compared. Options: data_dir=data (or the variable
 DATA_DIR), epochs=2 of the comparisons, where a variant cannot do with so few.
 """
 
@@ -44,6 +44,7 @@ BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the tw
 MOST, CHARACTERS = 320, 20_000  # training images of a comparison, and of a text
 SHORT = ("logger=none", "repeat=true")
 ROUNDING = 1e-6  # relative, in float64: over 160 steps with two images each, 1e-16 had grown to 2e-9
+OTHERWISE = "it rounds otherwise since"
 EPOCHS = "2"
 LEFT_OUT = ("logger=", "logger.", "paths.", "resume=", "repeat=", "tags=")
 
@@ -97,7 +98,7 @@ def _sentence(outcomes: dict[str, list[int]], checkout: Path) -> str:
     )
     if rounded:
         names = ", ".join(rounded)
-        sentence += f"; {names}: it rounds otherwise since, and the metrics agree to {ROUNDING:g} in float64"
+        sentence += f"; {names}: {OTHERWISE}, and the metrics agree to {ROUNDING:g} in float64"
     return sentence
 
 
@@ -207,9 +208,15 @@ def _anchored(entry: Record, shown: str, data_dir: str) -> Record:
         id=known.id if known else entry.id,
         code_version=known.code_version if known else provenance.code_version,
         shown_by=shown,
+        rounded=_rounded(known) if known else (),
     )
     new = provenance.model_copy(update={"code_version": code_version(code), "code_files": code, "anchored": origin})
     return entry.model_copy(update={"id": f"{key}-{entry.attempt}", "identity": key, "provenance": new})
+
+
+def _rounded(known: Anchor) -> tuple[str, ...]:
+    """The comparisons that later ones do not stand for: a kernel rounds otherwise since."""
+    return (*known.rounded, known.shown_by) if OTHERWISE in known.shown_by else known.rounded
 
 
 _FINGERPRINTS: dict[str, str] = {}

@@ -106,7 +106,8 @@ def _code(entry: Record) -> str:
 
 
 def _anchor(entry: Record) -> str:
-    return entry.provenance.anchored.shown_by if entry.provenance.anchored else ""
+    known = entry.provenance.anchored
+    return "; ".join([*known.rounded, known.shown_by]) if known else ""
 
 
 def _time(everyone: Sequence[Record]) -> str:

@@ -55,11 +55,12 @@ class DataRecord(RecordPart):
 
 
 class Anchor(RecordPart):
-    """That later code was shown to give the record's numbers, bit for bit, and what the record was before."""
+    """That later code was shown to give the record's numbers, and what the record was before."""
 
     id: str
     code_version: str
-    shown_by: str  # the run that was repeated, and where
+    shown_by: str  # the comparison of the newest code with the one before it, and where
+    rounded: tuple[str, ...] = ()  # comparisons before that found a kernel to round otherwise since
 
 
 class Provenance(RecordPart):

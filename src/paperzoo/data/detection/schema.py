@@ -78,6 +78,12 @@ class CocoOptions(DetectionOptions):
     root: str  # holds annotations/, train2017/, val2017/; a folder, or one below paths.data_dir
 
 
+class ByHeartOptions(CocoOptions):
+    """A few of COCO's images."""
+
+    images: Positive  # the first so many with objects: all three splits
+
+
 class OwnOptions(DetectionOptions):
     """Whatever a source of one's own reads."""
 
@@ -87,6 +93,7 @@ class OwnOptions(DetectionOptions):
 BY_SOURCE: dict[str, type[DetectionOptions]] = {
     "paperzoo.data.detection.digits.pasted_digits": DigitOptions,
     "paperzoo.data.detection.coco.coco": CocoOptions,
+    "paperzoo.data.detection.by_heart.coco_by_heart": ByHeartOptions,
 }
 
 
