@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.config.messages import nearest, show
-from paperzoo.config.schema import Choice, Config
+from paperzoo.config.schema import Choice, Config, Procedure
 from paperzoo.errors import UserError
 
 FAST_BF16 = {"avx512_bf16", "amx_bf16"}
@@ -160,6 +160,11 @@ def _trainer(config: Config) -> None:
         raise UserError(
             f"trainer.check_val_every_n_epoch={every}: trainer.max_epochs={trainer.max_epochs} must be a multiple "
             "of it, so that the last weights are validated"
+        )
+    if trainer.val_check_interval and config.procedure.target != Procedure.model_fields["target"].default:
+        raise UserError(
+            f"trainer.val_check_interval={show(trainer.val_check_interval)} with procedure={config.procedure.name}: "
+            "what its stages leave is that of the end of an epoch; only procedure=fit validates within epochs"
         )
     if trainer.backend and trainer.strategy != "ddp" and trainer.name in ("auto", "cpu", "gpu"):
         # evaluate.py runs a record of trainer=ddp on one device, its backend unused
