@@ -16,6 +16,7 @@ from pytorch_lightning.trainer.states import TrainerFn
 from paperzoo.config.schema import Config, Trainer
 from paperzoo.errors import UserError
 from paperzoo.norms.layer_sync import SyncNorms
+from paperzoo.sharding import Sharded
 
 # Lightning's advice that does not apply here: batches come from memory, loaders resume by themselves.
 QUIET = (
@@ -24,6 +25,7 @@ QUIET = (
     ".*available but not used.*",
     ".*in eval mode at the start of training.*",
     ".*LeafSpec.*",
+    ".*offload_to_cpu=True and rank0_only=False.*",  # of FSDP's weights, after a fit: that is what is meant
     ".*Grad strides do not match bucket view strides.*",  # of 1x1 kernels in channels_last: both are the same layout
 )
 
@@ -66,11 +68,12 @@ def make_trainer(config: Config, *plugins: Any) -> L.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        inference_mode=choice.strategy != "fsdp",  # its parts could not be put together again
         use_distributed_sampler=False,  # the data module gives each rank its part
     )
     stop_at_steps(trainer)
     strategy = trainer.strategy
-    if isinstance(strategy, DDPStrategy) and strategy.cluster_environment.creates_processes_externally:  # type: ignore[union-attr]
+    if isinstance(strategy, DDPStrategy | Sharded) and strategy.cluster_environment.creates_processes_externally:  # type: ignore[union-attr]
         strategy.setup_environment()  # so that rank 0 can tell the others the run folder
     return trainer
 
@@ -171,6 +174,8 @@ def use_channels_last(choice: Trainer) -> bool:
 def _strategy(choice: Trainer) -> Any:
     if choice.strategy == "ddp":
         return DDPStrategy(process_group_backend=choice.backend, gradient_as_bucket_view=True)
+    if choice.strategy == "fsdp":
+        return Sharded(choice.backend)
     return choice.strategy
 
 

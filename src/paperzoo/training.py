@@ -8,7 +8,7 @@ import pytorch_lightning as L
 from matplotlib.figure import Figure
 from pytorch_lightning.utilities.model_summary import ModelSummary
 
-from paperzoo import accounting, pictures, reliability, results, summary
+from paperzoo import accounting, pictures, reliability, results, sharding, summary
 from paperzoo.config import build, dump
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData, make_data
@@ -115,6 +115,8 @@ def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] |
     found = weights.of(config)
     module = make_module(config, data, checkpoints.read_plain(found.path) if found else None)
     members.load(config, module.network)
+    if config.trainer.strategy == "fsdp":
+        sharding.check(module)
     subject = _subject(config, module, data, found)
     loader = data.train_dataloader()  # a sampler or an optimiser that cannot be is said before there is a run folder
     validate_within_epochs(trainer, config.trainer, len(loader))

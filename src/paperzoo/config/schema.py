@@ -156,9 +156,7 @@ def _interval(value: Any) -> Any:
     return None if isinstance(value, float) and value == 1 else value  # 1.0 is the default, and of its identity
 
 
-Interval = Annotated[
-    int | float | None, BeforeValidator(_interval)
-]  # of training batches, or a share of an epoch's
+Interval = Annotated[int | float | None, BeforeValidator(_interval)]  # of training batches, or a share of an epoch's
 
 
 class Trainer(Node):
@@ -168,7 +166,7 @@ class Trainer(Node):
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Positive
     num_nodes: Positive = 1
-    strategy: Literal["auto", "ddp"]
+    strategy: Literal["auto", "ddp", "fsdp"]
     backend: Literal["gloo", "nccl"] | None = None
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
     max_epochs: Positive

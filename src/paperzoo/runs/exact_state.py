@@ -134,7 +134,8 @@ class ExactState(Checkpoint):
         """Save or stop if any rank is due or got a signal: all ranks do the same."""
         stop, save = max_over_ranks([int(self.interval.received), int(due)], pl_module.device)
         if stop or save:
-            pl_module.running.check(sound=_is_finite(pl_module))  # else the state before this one is kept
+            spoilt = max_over_ranks([int(not _is_finite(pl_module))], pl_module.device)[0]  # a rank may have a part
+            pl_module.running.check(sound=not spoilt)  # else the state before this one is kept
             trainer.save_checkpoint(self.folder / STATE)
             self.interval.saved()
         if stop:
