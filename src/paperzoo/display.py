@@ -77,14 +77,14 @@ class Display:
         """A row of the table of epochs."""
         self.spoken = time.monotonic()
         cells = (
-            f"{row['epoch']}/{self.epochs}",
-            f"{row['train/loss']:.4f}",
+            f"{row['epoch']:.4g}/{self.epochs}",
+            f"{row['train/loss']:.4f}" if "train/loss" in row else "",
             self._metric(f"train/{self.headline.name}", row),
             f"{row['val/loss']:.4f}" if "val/loss" in row else "",
             self._metric(f"val/{self.headline.name}", row),
             f"{row['lr']:.3g}",
-            f"{row[f'{self.unit}s_per_second']:.0f}",
-            f"{row['seconds']:.1f} s",
+            f"{row[f'{self.unit}s_per_second']:.0f}" if "seconds" in row else "",
+            f"{row['seconds']:.1f} s" if "seconds" in row else "",
         )
         self.line("".join(f"{cell:>{width}}" for cell, width in zip(cells, self.widths, strict=True)))
 
@@ -97,13 +97,15 @@ class Display:
             self.progress.stop()
             self.progress = None
 
-    def results(self, results: Mapping[str, tuple[int, Mapping[str, float]]], measured: Iterable[Metric] = ()) -> None:
+    def results(
+        self, results: Mapping[str, tuple[int | float, Mapping[str, float]]], measured: Iterable[Metric] = ()
+    ) -> None:
         """A table of the test metrics of each set of weights: ``{"last": (epoch, {"test/top1": ...})}``."""
         measured = tuple(measured)
         names = list(dict.fromkeys(name for _, metrics in results.values() for name in metrics))
         table = Table("weights", "epoch", *names, box=None, pad_edge=False, header_style="bold")
         for weights, (epoch, metrics) in results.items():
-            table.add_row(weights, str(epoch), *(_shown(measured, name, metrics.get(name)) for name in names))
+            table.add_row(weights, f"{epoch:.6g}", *(_shown(measured, name, metrics.get(name)) for name in names))
         self.console.print()
         self.console.print(table)
 

@@ -143,18 +143,18 @@ def one_device(entry: Record, accelerator: str) -> dict[str, Any]:
     return {"accelerator": accelerator, "precision": precision, **ONE_DEVICE}
 
 
-def _epoch(entry: Record, weights: dict[str, Any]) -> int:
+def _epoch(entry: Record, weights: dict[str, Any]) -> int | float:
     """The epoch after which weights were saved; a run that is under way may not have it on record yet."""
     stage = len(weights.get("outcomes", [])) + 1
     rows = [row for row in entry.epochs if row.get("stage", 1) == stage]
     before = max((int(row["step"]) for row in entry.epochs if row.get("stage", 1) < stage), default=0)
     # A fit's weights count the steps of their stage, rows and what a loop leaves those of the run.
     step = weights["global_step"] + (before if rows and "lr" in rows[0] else 0)
-    known = next((int(row["epoch"]) for row in rows if row["step"] == step), None)
+    known = next((row["epoch"] for row in rows if row["step"] == step), None)
     return known if known is not None else int(weights["epoch"]) + 1
 
 
-def _show(entry: Record, weights: str, epoch: int, metrics: dict[str, float], description: str) -> None:
+def _show(entry: Record, weights: str, epoch: int | float, metrics: dict[str, float], description: str) -> None:
     display = Display()
     display.line(f"run {entry.id}, {weights} weights, on {description}")
     on_record = entry.results.get(weights)

@@ -1,6 +1,7 @@
 """Where a run computes: Lightning's trainer, devices, memory format, determinism."""
 
 import logging
+import math
 import os
 import warnings
 from contextlib import nullcontext
@@ -10,9 +11,12 @@ import pytorch_lightning as L
 import torch
 from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.trainer.states import TrainerFn
 
 from paperzoo.config.schema import Config, Trainer
+from paperzoo.errors import UserError
 from paperzoo.norms.layer_sync import SyncNorms
+from paperzoo.sharding import Sharded
 
 # Lightning's advice that does not apply here: batches come from memory, loaders resume by themselves.
 QUIET = (
@@ -21,6 +25,7 @@ QUIET = (
     ".*available but not used.*",
     ".*in eval mode at the start of training.*",
     ".*LeafSpec.*",
+    ".*offload_to_cpu=True and rank0_only=False.*",  # of FSDP's weights, after a fit: that is what is meant
     ".*Grad strides do not match bucket view strides.*",  # of 1x1 kernels in channels_last: both are the same layout
 )
 
@@ -63,11 +68,12 @@ def make_trainer(config: Config, *plugins: Any) -> L.Trainer:
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
+        inference_mode=choice.strategy != "fsdp",  # its parts could not be put together again
         use_distributed_sampler=False,  # the data module gives each rank its part
     )
     stop_at_steps(trainer)
     strategy = trainer.strategy
-    if isinstance(strategy, DDPStrategy) and strategy.cluster_environment.creates_processes_externally:  # type: ignore[union-attr]
+    if isinstance(strategy, DDPStrategy | Sharded) and strategy.cluster_environment.creates_processes_externally:  # type: ignore[union-attr]
         strategy.setup_environment()  # so that rank 0 can tell the others the run folder
     return trainer
 
@@ -75,6 +81,63 @@ def make_trainer(config: Config, *plugins: Any) -> L.Trainer:
 def stop_at_steps(trainer: L.Trainer) -> None:
     """With max_steps Lightning (2.6.6) takes a state of an epoch's end for one within it, and ends the epoch again."""
     trainer.fit_loop._iteration_based_training = lambda: False  # type: ignore[method-assign]
+
+
+def validate_within_epochs(trainer: L.Trainer, choice: Trainer, batches: int) -> None:
+    """Lightning's ``val_check_interval``, and a validation at the end of each epoch besides, as there always is one.
+
+    Args:
+        batches: that an epoch would have without ``trainer.limit_train_batches``.
+
+    Raises:
+        UserError: an epoch has fewer batches than the interval, or gradients would be half accumulated there.
+    """
+    if choice.val_check_interval is None:
+        return
+    trainer.val_check_interval = _interval(choice, _limited(batches, choice.limit_train_batches))  # type: ignore[attr-defined]
+    loop: Any = trainer.fit_loop.epoch_loop
+    is_time = loop._should_check_val_fx  # Lightning's leaves out the end of an epoch that is no multiple
+    loop._should_check_val_fx = lambda fetcher: (
+        is_time(fetcher) or (loop._num_ready_batches_reached() and loop._should_check_val_epoch())
+    )
+
+
+def _limited(batches: int, limit: int | float | None) -> int:
+    if isinstance(limit, float):
+        return int(batches * limit)
+    return batches if limit is None else min(batches, limit)
+
+
+def _interval(choice: Trainer, batches: int) -> int:
+    """In batches; a share of an epoch is rounded up to whole optimiser steps, so that 0.5 is twice an epoch."""
+    interval, every = choice.val_check_interval, choice.accumulate_grad_batches
+    if isinstance(interval, float):
+        return min(math.ceil(batches * interval / every) * every, batches)
+    assert interval is not None
+    if interval > batches:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches; give at most as many, or a share "
+            "of them such as 0.25"
+        )
+    if interval % every and interval < batches:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: must be a multiple of trainer.accumulate_grad_batches={every}, "
+            "since weights change only then"
+        )
+    return interval
+
+
+def is_validation_next(trainer: L.Trainer, batches: int) -> bool:
+    """Whether a validation comes after so many batches of an epoch, before its end."""
+    loop: Any = trainer.fit_loop.epoch_loop
+    return batches % trainer.val_check_batch == 0 and loop._should_check_val_epoch()  # type: ignore[operator]
+
+
+def batches_within(trainer: L.Trainer) -> int | None:
+    """After a validation within an epoch the batches of it that are done; None after any other validation."""
+    done = trainer.fit_loop.epoch_loop.batch_idx + 1
+    within = trainer.state.fn == TrainerFn.FITTING and done < trainer.num_training_batches
+    return done if within and not trainer.should_stop else None
 
 
 def set_flags(config: Config) -> None:
@@ -111,6 +174,8 @@ def use_channels_last(choice: Trainer) -> bool:
 def _strategy(choice: Trainer) -> Any:
     if choice.strategy == "ddp":
         return DDPStrategy(process_group_backend=choice.backend, gradient_as_bucket_view=True)
+    if choice.strategy == "fsdp":
+        return Sharded(choice.backend)
     return choice.strategy
 
 

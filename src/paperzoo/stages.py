@@ -64,9 +64,11 @@ class Stages:
             self.records.append(self.history.stage_record(stage.name, stage.kind))
             done.append(outcome)
 
-    def row_of(self, epoch: int) -> dict[str, Any]:
-        """The row of an epoch of the last fit."""
-        return self.history.epochs[self.fit_start + epoch - 1]
+    def row_of(self, step: int) -> dict[str, Any]:
+        """The row of a step of the last fit."""
+        before, rows = self.history.epochs[: self.fit_start], self.history.epochs[self.fit_start :]
+        start = int(before[-1]["step"]) if before else 0
+        return next(row for row in rows if row["step"] == start + step)
 
     def _outcome(self, number: int, stage: Stage) -> Any:
         if stage.outcome is None:

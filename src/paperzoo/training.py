@@ -8,7 +8,7 @@ import pytorch_lightning as L
 from matplotlib.figure import Figure
 from pytorch_lightning.utilities.model_summary import ModelSummary
 
-from paperzoo import accounting, pictures, reliability, results, summary
+from paperzoo import accounting, pictures, reliability, results, sharding, summary
 from paperzoo.config import build, dump
 from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData, make_data
@@ -16,7 +16,7 @@ from paperzoo.display import Display
 from paperzoo.distributed import wait_for_all
 from paperzoo.errors import Interrupted, NonFiniteLoss, RunError
 from paperzoo.files import write_atomically
-from paperzoo.machine import make_trainer, set_threads
+from paperzoo.machine import make_trainer, set_threads, validate_within_epochs
 from paperzoo.runs import checkpoints, extending, members, weights
 from paperzoo.runs.failures import explain
 from paperzoo.runs.history import History
@@ -115,8 +115,11 @@ def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] |
     found = weights.of(config)
     module = make_module(config, data, checkpoints.read_plain(found.path) if found else None)
     members.load(config, module.network)
+    if config.trainer.strategy == "fsdp":
+        sharding.check(module)
     subject = _subject(config, module, data, found)
-    data.train_dataloader()  # a sampler or an optimiser that cannot be is said before there is a run folder
+    loader = data.train_dataloader()  # a sampler or an optimiser that cannot be is said before there is a run folder
+    validate_within_epochs(trainer, config.trainer, len(loader))
     optimizers.make(module.network, config.optimizer, precision=config.trainer.precision)
     session = begin(config, data, trainer, subject)
     module.place = Place(session.folder if session.record else None)
@@ -200,7 +203,7 @@ def _test(
                 measured["last"].metrics.update(callback.metrics())  # for the reports' pictures
     if not best.epoch:
         return measured
-    row = stages.row_of(best.epoch)
+    row = stages.row_of(best.step)
     if row is last:
         return {**measured, "best": measured["last"]}
     module.load_state_dict(checkpoints.load(session.checkpoints / checkpoints.BEST)["state_dict"])
@@ -210,7 +213,7 @@ def _test(
 def _figures(trainer: L.Trainer, data: RunData, module: Task, history: History) -> Iterator[tuple[str, Figure]]:
     """What the task, the callbacks of papers, and the rows have to show."""
     yield from module.figures(data)
-    rows = [row for row in history.epochs if "train/loss" in row]
+    rows = [row for row in history.epochs if "lr" in row]  # of a fit, not of a loop
     if rows:
         yield "learning_curves", pictures.learning_curves(rows, module.headline(), history.steps)
     for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -222,4 +225,4 @@ def _tested(trainer: L.Trainer, data: RunData, module: Task, row: dict[str, Any]
     """The test metrics of the module's weights, beside the validation metrics of their epoch."""
     metrics = results.measure(trainer, module, data, "test")
     metrics |= {name: value for name, value in row.items() if name.startswith("val/")}
-    return Result(epoch=int(row["epoch"]), step=int(row["step"]), metrics=metrics)
+    return Result(epoch=row["epoch"], step=int(row["step"]), metrics=metrics)

@@ -9,10 +9,11 @@ from composed import compose
 from interruption import stopped_by
 from torch import nn
 
+from paperzoo import machine
 from paperzoo.errors import Interrupted, UserError
 from paperzoo.procedures.early_stopping import EarlyStopping
 from paperzoo.procedures.moving_average import MovingAverage
-from paperzoo.runs import checkpoints, compare
+from paperzoo.runs import checkpoints, compare, identity
 from paperzoo.training import train
 
 WORDS = ["model=resnet", "model.depth=11", "model.width=2", "data.image_size=8", "trainer=cpu", "logger=none"]
@@ -188,3 +189,114 @@ def test_a_trial_run_is_one_batch_of_each(tmp_path, capsys):
     assert "| network" in said
     assert "run_training_epoch" in (folder / "profile.txt").read_text()
     assert json.loads((folder / "run.json").read_text())["status"] == "finished"
+
+
+WITHIN = ("trainer.val_check_interval=4", "trainer.max_epochs=3", "checkpoint.every_steps=1")
+PLATEAU = ("scheduler=plateau", "scheduler.patience=0", "scheduler.factor=0.5")
+
+
+@pytest.fixture(scope="module")
+def within(tmp_path_factory):
+    """A run of 6 batches an epoch that is validated after the fourth, too, left alone."""
+    return run(tmp_path_factory.mktemp("within"), *WITHIN, *PLATEAU)
+
+
+def test_validations_within_epochs_have_rows_and_choose_and_move_the_plateau(within):
+    entry, folder = within
+    assert [(row["epoch"], row["step"]) for row in entry.epochs] == [
+        (0.666667, 4), (1, 6), (1.666667, 10), (2, 12), (2.666667, 16), (3, 18)
+    ]  # fmt: skip
+    assert ["train/loss" in row for row in entry.epochs] == [False, True] * 3
+    assert [row["epoch"] for row in entry.whole_epochs] == [1, 2, 3]
+    values = [row["val/top1"] for row in entry.epochs]
+    best = entry.epochs[values.index(max(values))]
+    result = entry.results["best"]
+    assert (result.epoch, result.step, result.metrics["val/top1"]) == (best["epoch"], best["step"], max(values))
+    assert checkpoints.load(folder / "checkpoints" / "best.ckpt")["global_step"] == result.step
+    scale, top = 1.0, -1.0
+    for row in entry.epochs:  # patience 0: each validation that is no better halves the rate of what comes
+        assert row["lr"] == pytest.approx(0.02 * scale)
+        scale, top = (scale, row["val/top1"]) if row["val/top1"] > top else (scale / 2, top)
+    assert scale < 1
+
+
+@pytest.mark.full
+def test_a_validation_within_an_epoch_changes_no_weight(within, tmp_path):
+    more = ("trainer.max_epochs=3",)
+    (plain, folder), (entry, other) = run(tmp_path / "a", *more), run(tmp_path / "b", *more, *WITHIN)
+    assert entry.identity != plain.identity
+    rows = [{key: value for key, value in row.items() if not compare.is_time(key)} for row in entry.whole_epochs]
+    assert rows == [{key: value for key, value in row.items() if not compare.is_time(key)} for row in plain.epochs]
+    one, two = weights(folder, "last.ckpt"), weights(other, "last.ckpt")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("steps", [4, 5, 6, 10, 16])  # 4, 10 and 16: the validation follows, then the state
+def test_a_run_interrupted_about_a_validation_within_an_epoch_goes_on(within, steps, tmp_path):
+    entry, folder = within
+    with stopped_by(signal.SIGTERM, after_steps=steps), pytest.raises(Interrupted):
+        run(tmp_path, *WITHIN, *PLATEAU)
+    again, other = run(tmp_path, *WITHIN, *PLATEAU, "resume=auto")
+    assert [segment.from_step for segment in again.segments] == [0, steps]
+    assert compare.first_difference(entry, again) is None
+    for name in ("last.ckpt", "best.ckpt"):
+        one, two = weights(folder, name), weights(other, name)
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("steps", [4, 5, 9, 10])
+def test_early_stopping_within_an_epoch_ends_it_and_an_interrupted_run_likewise(steps, tmp_path, capsys):
+    words = (*WITHIN, *STOPPING[:1], "stopping.patience=2", STOPPING[2])  # the first is the best: the third ends it
+    entry, folder = run(tmp_path / "alone", *words)
+    assert "stopped in epoch 2: val/top1 has not been better than" in capsys.readouterr().out
+    assert [(row["epoch"], row["step"]) for row in entry.epochs] == [(0.666667, 4), (1, 6), (2, 10)]
+    assert {"train/loss", "val/top1"} <= entry.epochs[-1].keys()
+    with stopped_by(signal.SIGTERM, after_steps=steps), pytest.raises(Interrupted):
+        run(tmp_path / "killed", *words)
+    again, other = run(tmp_path / "killed", *words, "resume=auto")
+    assert compare.first_difference(entry, again) is None
+    one, two = weights(folder, "last.ckpt"), weights(other, "last.ckpt")
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.full
+def test_a_run_with_validations_within_epochs_is_extended_as_if_it_had_been_longer(tmp_path):
+    longer, _ = run(tmp_path / "longer", *WITHIN, "scheduler=constant")
+    first, _ = run(tmp_path / "runs", *WITHIN, "scheduler=constant", "trainer.max_epochs=2")
+    more, _ = run(tmp_path / "runs", *WITHIN, "scheduler=constant", f"resume={first.id}")
+    assert compare.first_difference(longer, more) is None
+
+
+def test_the_interval_of_validations_is_checked(tmp_path):
+    for value in ("0", "-2", "1.5", "0.0", "true", "often"):
+        line = rf"val_check_interval={value}: must be a number of training batches, at least 1, or a share of an epoch"
+        with pytest.raises(UserError, match=line):
+            compose("train", [*WORDS, f"trainer.val_check_interval={value}"])
+    with pytest.raises(UserError, match=r"val_check_interval=7: an epoch has 6 batches; give at most as many"):
+        run(tmp_path, "trainer.val_check_interval=7")
+    with pytest.raises(UserError, match=r"val_check_interval=4: an epoch has 3 batches"):
+        run(tmp_path, "trainer.val_check_interval=4", "trainer.limit_train_batches=0.5")
+    with pytest.raises(UserError, match=r"=3: must be a multiple of trainer.accumulate_grad_batches=2"):
+        run(tmp_path, "trainer.val_check_interval=3", "trainer.accumulate_grad_batches=2")
+    with pytest.raises(UserError, match=r"val_check_interval=0.5 with procedure=bagging: what its stages leave is"):
+        compose("train", ["model=bagging", "trainer.val_check_interval=0.5"])
+    assert not list(tmp_path.iterdir())  # refused before there is a run folder
+
+
+def test_an_interval_of_a_whole_epoch_is_none(tmp_path):
+    def key(*words):
+        return identity.identity(compose("train", [*WORDS, *words]), ranks=1, data_fingerprint="", code="")
+
+    assert key() == key("trainer.val_check_interval=1.0") != key("trainer.val_check_interval=1")
+    assert key("trainer.fast_dev_run=true") == key("trainer.fast_dev_run=true", "trainer.val_check_interval=100")
+
+
+def test_a_share_of_an_epoch_is_rounded_up_to_whole_steps():
+    def interval(share, batches, every=1):
+        words = [f"trainer.val_check_interval={share}", f"trainer.accumulate_grad_batches={every}"]
+        return machine._interval(compose("train", [*WORDS, *words]).trainer, batches)
+
+    assert [interval(0.25, 313), interval(0.5, 313), interval(0.25, 313, 4), interval(0.9, 4, 3)] == [79, 157, 80, 4]
+    assert interval(0.001, 313) == 1

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.config.messages import nearest, show
-from paperzoo.config.schema import Choice, Config
+from paperzoo.config.schema import Choice, Config, Procedure
 from paperzoo.errors import UserError
 
 FAST_BF16 = {"avx512_bf16", "amx_bf16"}
@@ -161,10 +161,16 @@ def _trainer(config: Config) -> None:
             f"trainer.check_val_every_n_epoch={every}: trainer.max_epochs={trainer.max_epochs} must be a multiple "
             "of it, so that the last weights are validated"
         )
-    if trainer.backend and trainer.strategy != "ddp" and trainer.name in ("auto", "cpu", "gpu"):
+    if trainer.val_check_interval and config.procedure.target != Procedure.model_fields["target"].default:
+        raise UserError(
+            f"trainer.val_check_interval={show(trainer.val_check_interval)} with procedure={config.procedure.name}: "
+            "what its stages leave is that of the end of an epoch; only procedure=fit validates within epochs"
+        )
+    if trainer.backend and trainer.strategy == "auto" and trainer.name in ("auto", "cpu", "gpu"):
         # evaluate.py runs a record of trainer=ddp on one device, its backend unused
         raise UserError(
-            f"trainer.backend={trainer.backend} with trainer={trainer.name}: only trainer=ddp and ddp_cpu have one"
+            f"trainer.backend={trainer.backend} with trainer={trainer.name}: only trainer=ddp, ddp_cpu, fsdp and "
+            "fsdp_cpu have one"
         )
     if trainer.backend == "nccl" and trainer.accelerator == "cpu":
         raise UserError("trainer.backend=nccl with trainer.accelerator=cpu: NCCL needs GPUs; use gloo")
@@ -186,6 +192,48 @@ def _trainer(config: Config) -> None:
         )
     if trainer.threads and trainer.threads > most_threads():
         raise UserError(f"trainer.threads={trainer.threads}: this machine has {cores} cores; at most {most_threads()}")
+
+
+WHOLE = ("Adafactor", "LBFGS", "Muon")  # torch's optimisers that look at more than one number of a parameter
+
+
+def _sharding(config: Config) -> None:
+    """With FSDP each rank has a part of every parameter, a row of numbers without its shape."""
+    trainer, optimizer = config.trainer, config.optimizer
+    if trainer.strategy != "fsdp":
+        return
+    kind = optimizer.target.removeprefix("torch.optim.")
+    refused = {
+        f"trainer.devices={trainer.devices}": (
+            trainer.devices * trainer.num_nodes < 2,
+            "there is nothing to divide among; give at least 2",
+        ),
+        f"procedure={config.procedure.name}": (
+            config.procedure.target != Procedure.model_fields["target"].default,
+            "its stages use the whole network between fits; only procedure=fit trains in parts",
+        ),
+        f"average={config.average.name if config.average else ''}": (
+            config.average is not None,
+            "the average is of whole weights, for which one rank has no room",
+        ),
+        f"trainer.gradient_clip_val={trainer.gradient_clip_val}": (
+            trainer.gradient_clip_val is not None,
+            "Lightning's FSDP cannot clip by the norm over all ranks",
+        ),
+        f"trainer.precision={trainer.precision}": (
+            trainer.precision == "64-true",
+            "Lightning's FSDP has 32-true, 16-mixed and bf16-mixed",
+        ),
+        "trainer.compile=true": (trainer.compile, "a compiled network is not divided"),
+        "model.freeze": (bool(config.model.freeze), "parts have numbers of frozen and of trained parameters"),
+        f"optimizer={optimizer.name}": (
+            kind == optimizer.target or kind in WHOLE,
+            "it may look at whole parameters; use one of torch's that go number by number, such as sgd and adamw",
+        ),
+    }
+    for words, (is_refused, why) in refused.items():
+        if is_refused:
+            raise UserError(f"{words} with trainer.strategy=fsdp: {why}")
 
 
 def most_threads() -> int:
@@ -249,6 +297,7 @@ CHECKS: tuple[Callable[[Config], None], ...] = (
     _optimizer,
     _scheduler,
     _trainer,
+    _sharding,
     _paths,
     _gpus,
 )

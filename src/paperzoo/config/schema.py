@@ -6,7 +6,7 @@ that a mistake is reported at once. Keys that only some choices have are typed w
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 Positive = Annotated[int, Field(ge=1)]
@@ -134,13 +134,29 @@ class Stopping(Choice):
     """When training ends before its last epoch; never unless it is chosen."""
 
 
-def _limit(value: int | float) -> int | float:
-    if value < 1 if isinstance(value, int) else not 0 < value <= 1:
+def _is_part(value: Any) -> bool:
+    """A number of things, at least 1, or a share of them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return value >= 1 if isinstance(value, int) else 0 < value <= 1
+
+
+def _limit(value: Any) -> Any:
+    if value is not None and not _is_part(value):
         raise PydanticCustomError("limit", "a number of batches, at least 1, or a share of them such as 0.1")
     return value
 
 
-Limit = Annotated[int | float, AfterValidator(_limit)]  # of batches: 10, or a share of them
+Limit = Annotated[int | float | None, BeforeValidator(_limit)]  # of batches: 10, or a share of them
+
+
+def _interval(value: Any) -> Any:
+    if value is not None and not _is_part(value):
+        raise PydanticCustomError("interval", "a number of training batches, at least 1, or a share of an epoch: 0.25")
+    return None if isinstance(value, float) and value == 1 else value  # 1.0 is the default, and of its identity
+
+
+Interval = Annotated[int | float | None, BeforeValidator(_interval)]  # of training batches, or a share of an epoch's
 
 
 class Trainer(Node):
@@ -150,7 +166,7 @@ class Trainer(Node):
     accelerator: Literal["auto", "cpu", "gpu"]
     devices: Positive
     num_nodes: Positive = 1
-    strategy: Literal["auto", "ddp"]
+    strategy: Literal["auto", "ddp", "fsdp"]
     backend: Literal["gloo", "nccl"] | None = None
     precision: Literal["32-true", "16-mixed", "bf16-mixed", "64-true"] = "32-true"
     max_epochs: Positive
@@ -163,9 +179,10 @@ class Trainer(Node):
     threads: Positive | None = None  # of each process; None leaves torch's own choice
     log_every_n_steps: Positive = 20
     check_val_every_n_epoch: Positive | None = None  # None: after each
-    limit_train_batches: Limit | None = None  # of each epoch
-    limit_val_batches: Limit | None = None
-    limit_test_batches: Limit | None = None
+    val_check_interval: Interval = None  # between validations; None: at the end of an epoch alone
+    limit_train_batches: Limit = None  # of each epoch
+    limit_val_batches: Limit = None
+    limit_test_batches: Limit = None
     fast_dev_run: bool | None = None  # one batch of each split, one epoch: does everything work?
     profiler: Literal["simple", "advanced", "pytorch"] | None = None  # Lightning's; its table is profile.txt
     summary: Positive | None = None  # show a table of layers, so many levels deep
@@ -175,7 +192,8 @@ class Trainer(Node):
     def _one_batch(cls, values: Any) -> Any:
         """What ``fast_dev_run`` stands for."""
         if isinstance(values, dict) and values.get("fast_dev_run") is True:
-            return {**values, "max_epochs": 1} | {f"limit_{split}_batches": 1 for split in ("train", "val", "test")}
+            limits = {f"limit_{split}_batches": 1 for split in ("train", "val", "test")}
+            return {**values, "max_epochs": 1, "val_check_interval": None, **limits}
         return values
 
     def limits(self) -> dict[str, int | float]:

@@ -250,7 +250,7 @@ class _Study:
         """Whether a run has the metric; else a line says why not."""
         if entry.status != "finished":
             reason = f": {entry.failure.message}" if entry.failure and entry.status == "failed" else ""
-            done = f" in epoch {len(entry.epochs) + 1}" if entry.status in ("interrupted", "running") else ""
+            done = f" in epoch {len(entry.whole_epochs) + 1}" if entry.status in ("interrupted", "running") else ""
             verb = "is running" if entry.status == "running" else entry.status
             self.problems.append(" ".join(f"{where}: {verb}{done}{reason} ({entry.id})".split()))
             return False

@@ -45,7 +45,7 @@ def of(everyone: Sequence[Record], runs: Sequence[Record]) -> dict[str, str]:
 def scale(runs: Sequence[Record]) -> str:
     """How large the experiment was: training data and epochs."""
     return _distinct(
-        f"{_trained_on(entry)} of {entry.data.name}, {counted(len(entry.epochs), 'epoch')}" for entry in runs
+        f"{_trained_on(entry)} of {entry.data.name}, {counted(len(entry.whole_epochs), 'epoch')}" for entry in runs
     )
 
 

@@ -1,7 +1,8 @@
 """Saves the exact state of a run at intervals, restores it, and stops cleanly on a signal.
 
 States are saved where nothing is half done: after an optimiser step within an epoch (never with gradients half
-accumulated), at the end of an epoch with its validation, or between two tries of a loop.
+accumulated), after the validation that follows it if one does, at the end of an epoch with its validation, or between
+two tries of a loop.
 """
 
 import math
@@ -20,6 +21,7 @@ from torch import nn
 from paperzoo import random_state
 from paperzoo.distributed import from_rank_zero, gather, max_over_ranks
 from paperzoo.errors import Interrupted
+from paperzoo.machine import batches_within, is_validation_next
 from paperzoo.metric import Metric
 from paperzoo.runs.checkpoints import BEST, STATE
 from paperzoo.runs.signals import NOTED, SIGNALS, may_listen
@@ -103,6 +105,13 @@ class ExactState(Checkpoint):
             trainer.should_stop = True  # or Lightning would end without validating these weights
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
         if between_steps and batch_idx + 1 < trainer.num_training_batches and not trainer.should_stop:
+            if is_validation_next(trainer, batch_idx + 1):
+                return  # Lightning (2.6.6) takes it for done in a state from before it; ``on_validation_end`` saves
+            self._act(trainer, pl_module, due=self.interval.is_due(trainer.global_step))
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Likewise, after a validation within an epoch."""
+        if batches_within(trainer):
             self._act(trainer, pl_module, due=self.interval.is_due(trainer.global_step))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
@@ -125,7 +134,8 @@ class ExactState(Checkpoint):
         """Save or stop if any rank is due or got a signal: all ranks do the same."""
         stop, save = max_over_ranks([int(self.interval.received), int(due)], pl_module.device)
         if stop or save:
-            pl_module.running.check(sound=_is_finite(pl_module))  # else the state before this one is kept
+            spoilt = max_over_ranks([int(not _is_finite(pl_module))], pl_module.device)[0]  # a rank may have a part
+            pl_module.running.check(sound=not spoilt)  # else the state before this one is kept
             trainer.save_checkpoint(self.folder / STATE)
             self.interval.saved()
         if stop:
@@ -158,6 +168,11 @@ class Best(L.Callback):
         self.average: Any = None  # of the weights, where one is kept
         self.value: float | None = None
         self.epoch = self.step = 0
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """A validation within an epoch chooses, too."""
+        if batches_within(trainer):
+            self.on_train_epoch_end(trainer, pl_module)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Save if better."""

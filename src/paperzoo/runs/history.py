@@ -1,4 +1,8 @@
-"""The metrics of a run as it goes: read at intervals, a row per epoch, kept across a kill."""
+"""The metrics of a run as it goes: read at intervals, a row per epoch, kept across a kill.
+
+A validation within an epoch has a row, too: ``epoch`` 1.5 is in the middle of the second, and of the training metrics,
+which are an epoch's, it has none.
+"""
 
 import csv
 import io
@@ -11,6 +15,7 @@ import pytorch_lightning as L
 
 from paperzoo.display import Display
 from paperzoo.files import write_atomically
+from paperzoo.machine import batches_within
 from paperzoo.runs.record import StageRecord
 
 Row = dict[str, float | int]
@@ -59,7 +64,7 @@ class History(L.Callback):
     def stage_record(self, name: str, kind: str) -> StageRecord:
         """What the stage that has just ended took."""
         rows = self.epochs[self.stage_start[0] :]
-        seconds = sum(row["seconds"] for row in rows)
+        seconds = sum(row.get("seconds", 0.0) for row in rows)
         return StageRecord(
             name=name, kind=kind, rows=len(rows), steps=self.last_step - self.stage_start[2], seconds=seconds
         )
@@ -110,8 +115,12 @@ class History(L.Callback):
         self.display.step(trainer.current_epoch, batch_idx + 1, int(trainer.num_training_batches), rate, self.loss)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Validation is no training time."""
+        """Validation is no training time; one within an epoch has a row."""
         self.mark = time.perf_counter()
+        if done := batches_within(trainer):
+            row = self._place(trainer)
+            row["epoch"] += round(done / trainer.num_training_batches, 6) - 1
+            self._add(row | _validated(pl_module))
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Make the epoch's row."""
@@ -119,9 +128,14 @@ class History(L.Callback):
             self._read(trainer, pl_module)
         row = self._place(trainer)
         row |= {f"train/{name}": value for name, value in pl_module.running.epoch().items()}
-        row |= {f"val/{name}": value for name, value in pl_module.results.get("val", {}).items()}
+        row |= _validated(pl_module)
         seconds = max(self.seconds, 1e-9)
         row |= {f"{pl_module.unit}s_per_second": pl_module.running.totals[0] / seconds, "seconds": seconds}
+        if self.epochs and self.epochs[-1]["step"] == row["step"] and self.epochs[-1]["epoch"] % 1:
+            self.epochs.pop()  # the validation that ended the training ended the epoch
+        self._add(row)
+
+    def _add(self, row: Row) -> None:
         self.epochs.append(row)
         self.display.epoch(self._own(row))
         self._tell(row, int(row["step"]))
@@ -179,3 +193,8 @@ class History(L.Callback):
         rows, epochs, steps = state_dict.get("stage_start", (0, 0, 0))
         self.stage_start = (rows, epochs, steps)
         self.mark = time.perf_counter()
+
+
+def _validated(module: Any) -> Row:
+    """The metrics of the last validation, if there was one in this epoch."""
+    return {f"val/{name}": value for name, value in module.results.get("val", {}).items()}

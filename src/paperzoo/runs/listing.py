@@ -127,7 +127,8 @@ def _cells(entry: Record) -> Iterator[str]:
 def _epochs(entry: Record) -> str:
     """Those done, of how many; each stage has a number of its own, and a loop none."""
     staged = bool(entry.epochs) and "stage" in entry.epochs[-1]
-    return str(len(entry.epochs)) if staged else f"{len(entry.epochs)}/{entry.config['trainer']['max_epochs']}"
+    done = len(entry.whole_epochs)
+    return str(done) if staged else f"{done}/{entry.config['trainer']['max_epochs']}"
 
 
 def _write_csv(entries: Sequence[Record]) -> None:

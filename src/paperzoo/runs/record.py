@@ -135,7 +135,7 @@ class Parent(RecordPart):
 class Result(RecordPart):
     """The metrics of one set of weights."""
 
-    epoch: int
+    epoch: int | float  # 1.5: in the middle of the second
     step: int
     metrics: dict[str, float]
 
@@ -168,6 +168,11 @@ class Record(RecordPart):
     results: dict[str, Result] = {}  # last, best
     checkpoints: dict[str, str] = {}
     failure: Failure | None = None
+
+    @property
+    def whole_epochs(self) -> list[dict[str, float | int]]:
+        """The rows without those of validations within an epoch, whose ``epoch`` is no whole number."""
+        return [row for row in self.epochs if row.get("epoch", 0) % 1 == 0]
 
     @property
     def wall_seconds(self) -> float:

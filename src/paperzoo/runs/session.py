@@ -17,6 +17,7 @@ from paperzoo.data.interface import RunData
 from paperzoo.distributed import from_rank_zero
 from paperzoo.errors import UserError
 from paperzoo.files import write_atomically
+from paperzoo.machine import batches_within
 from paperzoo.runs import checkpoints, extending, folders, provenance, record
 from paperzoo.runs.code_version import code_version
 from paperzoo.runs.history import History, Row
@@ -151,6 +152,11 @@ class Keeper(L.Callback):
     def on_test_batch_end(self, *_: Any) -> None:
         """And the test."""
         self.session.beat()
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """The row of one within an epoch."""
+        if batches_within(trainer):
+            self.on_train_epoch_end()
 
     def on_train_epoch_end(self, *_: Any) -> None:
         """The epoch's row."""

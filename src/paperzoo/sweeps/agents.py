@@ -197,7 +197,7 @@ class Agents:
     def _is_hopeless(self, claim: Claim, entry: Record) -> bool:
         """Tell Optuna of new epochs; whether it would stop the run."""
         progress, metric = self.running[claim.key], self.plan.sweep.metric
-        new = entry.epochs[progress.epoch :]
+        new = entry.whole_epochs[progress.epoch :]
         for row in new:
             progress.epoch = int(row["epoch"])
             if metric and metric.name in row:

@@ -95,7 +95,7 @@ def _half_cosine(first: float, last: float, share: float) -> float:
 
 
 class Plateau:
-    """Times ``factor`` whenever the metric has not improved for more than ``patience`` epochs, after the warm-up.
+    """Times ``factor`` whenever the metric has not improved for more than ``patience`` validations, after the warm-up.
 
     The one schedule with a state: ``LambdaLR`` keeps its attributes, plain data, in every checkpoint.
     """
@@ -110,7 +110,7 @@ class Plateau:
         return _after_warmup(lambda _: self.scale, self.warmup, self.start)(step)
 
     def observe(self, value: float | None, goal: str) -> None:
-        """Learn the metric of an epoch."""
+        """Learn the metric of a validation."""
         if value is None:
             return
         known = not math.isnan(value)  # a metric that is undefined is no improvement

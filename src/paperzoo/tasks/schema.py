@@ -42,7 +42,7 @@ class Plateau(Constant):
     """A factor whenever the task's first metric on validation has not improved for some epochs."""
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    patience: Count = 2  # epochs without improvement that are waited for
+    patience: Count = 2  # validations without improvement that are waited for
 
 
 class OneCycle(Constant):
