@@ -128,6 +128,7 @@ def test_sizes_by_hand():
     assert batch.sum() == 3 * (33 * 20 + 640)
 
 
+HELD_OUT = "data.split_seed=0"  # c.png
 SQUARE = [[2.0, 2.0, 12.0, 2.0, 12.0, 10.0, 2.0, 10.0]]
 
 
@@ -274,13 +275,13 @@ def test_numbers_and_names_as_ids_go_together(tmp_path):
 
 def test_a_mask_that_cannot_be_decoded_is_named_when_it_is_read(tmp_path):
     """Compressed codes are not decoded to the end before: that takes as long as reading all images."""
-    words = written(tmp_path, [annotation(1, segmentation={"size": [20, 30], "counts": "zzzzzzzzzzzz"})])
+    code = {"size": [20, 30], "counts": "zzzzzzzzzzzz"}
+    words = [*written(tmp_path, [annotation(1, segmentation=code)]), HELD_OUT]
     data = coco(*words)
     with pytest.raises(CorruptImage, match="annotation 1: its mask cannot be decoded"):
         data.source.train.read(0)
-    assert coco(*words, "data.on_error=skip").skipped_names()["train"] + coco(
-        *words, "data.on_error=skip"
-    ).skipped_names()["val"] == [str(tmp_path / "train2017" / "a.png")]
+    left_out = coco(*words, "data.on_error=skip").skipped_names()
+    assert left_out["train"] == [str(tmp_path / "train2017" / "a.png")]
 
 
 def mapped(folder, array):
@@ -339,7 +340,7 @@ def test_what_was_left_out_is_counted(tmp_path):
 
 
 def test_missing_and_corrupt_images(tmp_path):
-    words = written(tmp_path, [annotation(1)])
+    words = [*written(tmp_path, [annotation(1)]), HELD_OUT]
     (tmp_path / "train2017" / "a.png").write_bytes(b"no image")
     data = coco(*words)
     loaders = [data.train_dataloader(), data.val_dataloader()]
@@ -350,6 +351,28 @@ def test_missing_and_corrupt_images(tmp_path):
     assert sum(data.skipped.values()) == 1
     (tmp_path / "train2017" / "a.png").unlink()
     with pytest.raises(UserError, match="1 image whose file is missing"):
+        coco(*words)
+
+
+def test_a_corrupt_test_image_is_found_when_it_is_its_turn(tmp_path):
+    """The first one's size is known without it; pictures leave it out."""
+    words = [*written(tmp_path, [annotation(1)]), "data.shorter=[40]"]
+    (tmp_path / "val2017" / "v.png").write_bytes(b"no image")
+    data = coco(*words)
+    assert data.example_size() == (64, 64)
+    assert data.examples(5) == []
+    with pytest.raises(RunError, match=r"v\.png: not an image"):
+        list(data.test_dataloader())
+
+
+def test_a_split_without_images_is_named(tmp_path):
+    words = written(tmp_path, [annotation(1)])
+    (tmp_path / "val2017" / "v.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="data=coco: there is no image of test besides 1 that cannot be read"):
+        coco(*words, "data.on_error=skip")
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "images": [], "annotations": []}))
+    with pytest.raises(UserError, match="data=coco: there is no image of test$"):
         coco(*words)
 
 

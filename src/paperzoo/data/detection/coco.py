@@ -1,7 +1,6 @@
 """Data in COCO's format: boxes, polygons or run-length codes, crowds, maps of things and stuff."""
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
