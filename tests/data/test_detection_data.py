@@ -372,7 +372,7 @@ def test_a_split_without_images_is_named(tmp_path):
         coco(*words, "data.on_error=skip")
     path = tmp_path / "annotations" / "instances_val2017.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "images": [], "annotations": []}))
-    with pytest.raises(UserError, match="data=coco: there is no image of test$"):
+    with pytest.raises(UserError, match=r"data=coco: there is no image of test$"):
         coco(*words)
 
 
