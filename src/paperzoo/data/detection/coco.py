@@ -36,13 +36,13 @@ class Annotated(Split):
 
     Attributes:
         entries: of the images.
-        label_of: from a category's id to the class.
+        label_of: from a category's id, or name, to the class.
         maps: the folder of maps, one PNG an image; None: there are none.
         table: (256,) uint8, from a map's values to labels.
     """
 
     entries: list[Entry]
-    label_of: dict[int, int]
+    label_of: dict[Any, int]
     maps: Path | None = None
     table: Array | None = None
 
@@ -191,7 +191,7 @@ def read_annotations(
 
 
 def add_annotations(
-    annotations: Iterable[Any], entries: dict[Any, Entry], categories: Iterable[int], problems: Problems
+    annotations: Iterable[Any], entries: dict[Any, Entry], categories: Iterable[Any], problems: Problems
 ) -> None:
     """Give each well-formed annotation to its image, in the order of ids; the others are problems."""
     seen: set[Any] = set()
@@ -246,7 +246,7 @@ def _finite(value: Any) -> bool:
     return isinstance(value, int | float) and -LARGEST < value < LARGEST
 
 
-def _wrong_with(one: Any, entries: dict[Any, Entry], categories: set[int], seen: set[Any]) -> str | None:
+def _wrong_with(one: Any, entries: dict[Any, Entry], categories: set[Any], seen: set[Any]) -> str | None:
     """The kind of what is wrong with an annotation, or None."""
     if not isinstance(one, dict) or not {"id", "image_id", "category_id", "bbox"} <= one.keys():
         return "without id, image_id, category_id or bbox"

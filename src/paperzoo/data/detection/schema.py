@@ -78,6 +78,23 @@ class CocoOptions(DetectionOptions):
     root: str  # holds annotations/, train2017/, val2017/; a folder, or one below paths.data_dir
 
 
+class VocOptions(DetectionOptions):
+    """Pascal VOC's layout."""
+
+    root: str  # holds Annotations/, ImageSets/, JPEGImages/; a folder, or one below paths.data_dir
+    train_list: str  # in ImageSets/, without .txt
+    val_list: str | None = None  # None: held out of train
+    test_list: str | None = None
+    classes: Annotated[list[str], Field(min_length=1)] | None = None  # None: those of the objects of train_list
+
+    def check(self, config: Any) -> None:
+        """Classes have different names."""
+        if self.classes and len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise UserError(f"data.classes: {twice} stands twice")
+        super().check(config)
+
+
 class OwnOptions(DetectionOptions):
     """Whatever a source of one's own reads."""
 
@@ -87,6 +104,7 @@ class OwnOptions(DetectionOptions):
 BY_SOURCE: dict[str, type[DetectionOptions]] = {
     "paperzoo.data.detection.digits.pasted_digits": DigitOptions,
     "paperzoo.data.detection.coco.coco": CocoOptions,
+    "paperzoo.data.detection.voc.voc": VocOptions,
 }
 
 
