@@ -91,6 +91,13 @@ def test_pasting_equals_a_loop():
     assert found.any()
 
 
+def test_pasting_of_half_precision_is_at_the_boxes_places():
+    """Of eight bits, 601.5 would be 600 or 604."""
+    own = torch.tensor([[601.5, 303.25, 640.5, 333.5]])
+    shapes = torch.from_numpy(RANDOM.uniform(0, 1, (1, 6, 6))).to(torch.bfloat16)
+    assert torch.equal(masks.paste(shapes, own, (400, 700)), masks.paste(shapes.float(), own, (400, 700)))
+
+
 def test_a_mask_of_ones_covers_the_pixels_whose_middles_are_in_its_box():
     own = torch.tensor([[2.0, 3, 7, 9], [1, 5, 1, 9], [4, 4, 9, 5]])  # the second has no area, the third is one pixel
     found = masks.paste(torch.ones(3, 28, 28), own, (10, 12))
