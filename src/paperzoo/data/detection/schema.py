@@ -38,8 +38,11 @@ class DetectionOptions(Data):
     def check(self, config: Any) -> None:
         """What does not go together."""
         if config.loss.target:
+            use = "loss=task" + (
+                " and model.classification_loss" if hasattr(config.model, "classification_loss") else ""
+            )
             raise UserError(
-                f"loss={config.loss.name} with data={self.name}: detectors have losses of their own; use loss=task"
+                f"loss={config.loss.name} with data={self.name}: detectors have losses of their own; use {use}"
             )
         if config.mix.target:
             raise UserError(f"mix={config.mix.name} with data={self.name}: objects cannot be mixed; use mix=none")
