@@ -120,6 +120,9 @@ def test_the_page_composes_as_hydra_does(run):
     (["model=resnet", "loss=task"], "loss=task: classification has none of its own; use loss=cross_entropy"),
     (["model=htc", "loss=focal"],
      "loss=focal with data=pasted_digits: detectors have losses of their own; use loss=task"),
+    (["model=retinanet", "loss=focal"],
+     "loss=focal with data=pasted_digits: detectors have losses of their own; use loss=task and "
+     "model.classification_loss"),
     (["model=lstm", "sampler=long_tailed"],
      "sampler=long_tailed: this data has no class for each training sample; use sampler=shuffled"),
     (["model=htc", "sampler=weighted", "sampler.class_weights=[1,1]"],

@@ -14,7 +14,7 @@ from paperzoo.config.schema import Config
 from paperzoo.data.interface import RunData, make_data
 from paperzoo.display import Display
 from paperzoo.distributed import wait_for_all
-from paperzoo.errors import Interrupted, NonFiniteLoss, RunError
+from paperzoo.errors import Interrupted, NonFiniteLoss, RunError, UserError
 from paperzoo.files import write_atomically
 from paperzoo.machine import make_trainer, set_threads, validate_within_epochs
 from paperzoo.runs import checkpoints, extending, members, weights
@@ -120,12 +120,21 @@ def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] |
     subject = _subject(config, module, data, found)
     loader = data.train_dataloader()  # a sampler or an optimiser that cannot be is said before there is a run folder
     validate_within_epochs(trainer, config.trainer, len(loader))
+    _check_limits(config, data)
     optimizers.make(module.network, config.optimizer, precision=config.trainer.precision)
     session = begin(config, data, trainer, subject)
     module.place = Place(session.folder if session.record else None)
     if session.threads:
         set_threads(session.threads)  # those that the run began with: others round otherwise
     return data, module, session
+
+
+def _check_limits(config: Config, data: RunData) -> None:
+    """A share of a split's batches has at least one of them."""
+    for split, limit in config.trainer.limits().items():
+        count = len(getattr(data, f"{split}_dataloader")()) if isinstance(limit, float) else 0
+        if count and int(limit * count) < 1:
+            raise UserError(f"trainer.limit_{split}_batches={limit:g}: is less than one of {count} batches")
 
 
 def _subject(config: Config, module: Task, data: RunData, found: weights.Weights | None) -> Subject:

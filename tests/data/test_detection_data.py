@@ -12,6 +12,7 @@ from paperzoo.config import compose
 from paperzoo.data.detection.coco import mask_of, read_annotations
 from paperzoo.data.detection.digits import box_of
 from paperzoo.data.detection.transforms import flip, padded, resize, scaled_size
+from paperzoo.data.images.decoding import CorruptImage
 from paperzoo.data.images.loaders import Key
 from paperzoo.data.interface import make_data
 from paperzoo.errors import RunError, UserError
@@ -127,6 +128,7 @@ def test_sizes_by_hand():
     assert batch.sum() == 3 * (33 * 20 + 640)
 
 
+HELD_OUT = "data.split_seed=0"  # c.png
 SQUARE = [[2.0, 2.0, 12.0, 2.0, 12.0, 10.0, 2.0, 10.0]]
 
 
@@ -198,6 +200,18 @@ def test_an_object_without_mask_is_its_box():
         ({"id": 1}, "1 id that stands twice"),
         ({"segmentation": {"size": [9, 9], "counts": [81]}}, "1 with a mask of another size"),
         ({"segmentation": [[1.0, 2.0]]}, "1 with polygons that are none"),
+        ({"segmentation": [["a", 2, 3, 4, 5, 6]]}, "1 with polygons that are none"),
+        ({"segmentation": [[2, 2, 1e9, 2, 12, 10]]}, "1 with polygons far outside the image"),
+        ({"segmentation": {"size": 7, "counts": [600]}}, "1 with a mask of another size"),
+        ({"segmentation": {"size": [20, 30], "counts": None}}, "1 with a mask of another size"),
+        ({"segmentation": {"size": [20, 30], "counts": [45, 5]}}, "1 with run lengths that are none"),
+        ({"segmentation": {"size": [20, 30], "counts": [-5, 605]}}, "1 with run lengths that are none"),
+        ({"segmentation": {"size": [20, 30], "counts": "abc"}}, "1 with run lengths that are none"),
+        ({"bbox": [30, 2, 1, 8]}, "1 outside the image"),  # it would be cut off to nothing
+        ({"bbox": [2, 2, 1e-9, 8]}, "1 without area"),
+        ({"area": 10**400}, "1 with numbers that are not finite"),
+        ({"image_id": [1]}, "1 without id, image_id, category_id or bbox"),
+        ({"id": {}}, "1 without id, image_id, category_id or bbox"),
     ],
 )
 def test_malformed_annotations_are_named_and_refused_or_left_out(tmp_path, wrong, line):
@@ -212,6 +226,111 @@ def test_malformed_annotations_are_named_and_refused_or_left_out(tmp_path, wrong
     assert sum(problems.values()) == 1
 
 
+@pytest.mark.parametrize(
+    ("wrong", "line"),
+    [
+        ({"height": float("inf")}, "1 image without id, file_name, height or width"),
+        ({"width": 0}, "1 image without id, file_name, height or width"),
+        ({"id": [1]}, "1 image without id, file_name, height or width"),
+        ({"id": 1}, "1 image id that stands twice"),
+        ({"file_name": "z.png"}, "1 image whose file is missing"),
+    ],
+)
+def test_malformed_images_are_named_and_refused_or_left_out(tmp_path, wrong, line):
+    entries = [{"id": i, "file_name": f"{n}.png", "height": 20, "width": 30} for i, n in enumerate("abc", 1)]
+    written(tmp_path, [annotation(1)], [*entries, {**entries[1], "id": 9, **wrong}])
+    place = tmp_path / "annotations" / "instances_train2017.json", tmp_path / "train2017"
+    with pytest.raises(UserError, match=line) as error:
+        read_annotations(*place, "raise")
+    assert "\n" not in str(error.value)
+    entries, _, problems = read_annotations(*place, "skip")
+    assert [len(entry.annotations) for entry in entries] == [1, 0, 0]
+    assert sum(problems.values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("categories", "line"),
+    [
+        ([{"id": 7, "name": "cat"}, {"id": 7, "name": "ant"}], "1 category id that stands twice"),
+        ([{"id": float("inf"), "name": "cat"}], "cannot be read as COCO annotations"),
+        ([], "has no categories"),
+    ],
+)
+def test_malformed_categories_are_named(tmp_path, categories, line):
+    written(tmp_path, [])
+    path = tmp_path / "annotations" / "instances_train2017.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "categories": categories}))
+    with pytest.raises(UserError, match=line):
+        read_annotations(path, tmp_path / "train2017", "raise")
+
+
+def test_numbers_and_names_as_ids_go_together(tmp_path):
+    written(tmp_path, [annotation("x"), annotation(5), annotation(2)])
+    entries, _, problems = read_annotations(
+        tmp_path / "annotations" / "instances_train2017.json", tmp_path / "train2017", "raise"
+    )
+    assert not problems
+    assert [one["id"] for one in entries[0].annotations] == [2, 5, "x"]
+
+
+def test_a_mask_that_cannot_be_decoded_is_named_when_it_is_read(tmp_path):
+    """Compressed codes are not decoded to the end before: that takes as long as reading all images."""
+    code = {"size": [20, 30], "counts": "zzzzzzzzzzzz"}
+    words = [*written(tmp_path, [annotation(1, segmentation=code)]), HELD_OUT]
+    data = coco(*words)
+    with pytest.raises(CorruptImage, match="annotation 1: its mask cannot be decoded"):
+        data.source.train.read(0)
+    left_out = coco(*words, "data.on_error=skip").skipped_names()
+    assert left_out["train"] == [str(tmp_path / "train2017" / "a.png")]
+
+
+def mapped(folder, array):
+    """Maps of all images, and the categories of their values."""
+    for split, names in (("train2017", "abc"), ("val2017", "v")):
+        (folder / "stuffthingmaps" / split).mkdir(parents=True, exist_ok=True)
+        for name in names:
+            Image.fromarray(array).save(folder / "stuffthingmaps" / split / f"{name}.png")
+    (folder / "annotations" / "categories.json").write_text(json.dumps([{"id": 4, "name": "sky"}]))
+
+
+def test_maps_are_labels_of_pixels(tmp_path):
+    words = written(tmp_path, [annotation(1)])
+    values = np.full((20, 30), 4, np.uint8)
+    values[:5] = 9
+    mapped(tmp_path, values)
+    data = coco(*words)
+    assert np.array_equal(data.source.train.read(0).semantic, np.where(values == 4, 0, 255))
+    assert data.info["stuff_classes"] == 1
+    (tmp_path / "stuffthingmaps" / "train2017" / "b.png").unlink()
+    with pytest.raises(UserError, match="1 image whose map is missing"):
+        coco(*words)
+
+
+@pytest.mark.parametrize(
+    ("array", "line"),
+    [
+        (np.full((20, 30), 300, np.uint16), "is not of 8 bits a pixel"),
+        (np.ones((20, 30), bool), "is not of 8 bits a pixel"),
+        (np.ones((20, 30, 3), np.uint8), r"has the shape \(20, 30, 3\)"),
+        (np.ones((9, 9), np.uint8), r"has the shape \(9, 9\)"),
+    ],
+)
+def test_maps_that_are_none_are_named(tmp_path, array, line):
+    words = written(tmp_path, [annotation(1)])
+    mapped(tmp_path, array)
+    with pytest.raises(CorruptImage, match=line):
+        coco(*words).source.train.read(0)
+
+
+def test_ids_that_no_map_can_hold_are_named(tmp_path):
+    words = written(tmp_path, [annotation(1)])
+    mapped(tmp_path, np.ones((20, 30), np.uint8))
+    for wrong in (255, -1, 300):
+        (tmp_path / "annotations" / "categories.json").write_text(json.dumps([{"id": wrong, "name": "sky"}]))
+        with pytest.raises(UserError, match=f"its id {wrong} is none of 0 to 254"):
+            coco(*words)
+
+
 def test_what_was_left_out_is_counted(tmp_path):
     words = written(tmp_path, [annotation(1), annotation(2, area=0)])
     data = coco(*words, "data.on_error=skip")
@@ -221,7 +340,7 @@ def test_what_was_left_out_is_counted(tmp_path):
 
 
 def test_missing_and_corrupt_images(tmp_path):
-    words = written(tmp_path, [annotation(1)])
+    words = [*written(tmp_path, [annotation(1)]), HELD_OUT]
     (tmp_path / "train2017" / "a.png").write_bytes(b"no image")
     data = coco(*words)
     loaders = [data.train_dataloader(), data.val_dataloader()]
@@ -232,6 +351,28 @@ def test_missing_and_corrupt_images(tmp_path):
     assert sum(data.skipped.values()) == 1
     (tmp_path / "train2017" / "a.png").unlink()
     with pytest.raises(UserError, match="1 image whose file is missing"):
+        coco(*words)
+
+
+def test_a_corrupt_test_image_is_found_when_it_is_its_turn(tmp_path):
+    """The first one's size is known without it; pictures leave it out."""
+    words = [*written(tmp_path, [annotation(1)]), "data.shorter=[40]"]
+    (tmp_path / "val2017" / "v.png").write_bytes(b"no image")
+    data = coco(*words)
+    assert data.example_size() == (64, 64)
+    assert data.examples(5) == []
+    with pytest.raises(RunError, match=r"v\.png: not an image"):
+        list(data.test_dataloader())
+
+
+def test_a_split_without_images_is_named(tmp_path):
+    words = written(tmp_path, [annotation(1)])
+    (tmp_path / "val2017" / "v.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match="data=coco: there is no image of test besides 1 that cannot be read"):
+        coco(*words, "data.on_error=skip")
+    path = tmp_path / "annotations" / "instances_val2017.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "images": [], "annotations": []}))
+    with pytest.raises(UserError, match=r"data=coco: there is no image of test$"):
         coco(*words)
 
 

@@ -46,6 +46,13 @@ def test_pooling_equals_a_loop():
             np.testing.assert_allclose(row[channel].numpy(), expected, rtol=1e-9, atol=1e-9)
 
 
+def test_a_level_is_chosen_by_its_stride():
+    """Equation 1 of FPN: 224 x 224 pixels are read from stride 16, wherever the levels begin."""
+    for strides in ([2, 4, 8, 16], [4, 8, 16, 32]):
+        maps = [torch.full((1, 1, 480 // stride, 480 // stride), float(stride)) for stride in strides]
+        assert pooling.pool(maps, [torch.tensor([[8.0, 8, 232, 232]])], strides, 2).unique().tolist() == [16]
+
+
 def test_pooling_of_no_regions_keeps_the_graph():
     maps = [torch.ones(1, 2, 8 >> i, 8 >> i, requires_grad=True) for i in range(2)]
     found = pooling.pool(maps, [torch.zeros(0, 4)], [4, 8], 7)
@@ -89,6 +96,13 @@ def test_pasting_equals_a_loop():
     for image, shape, box in zip(found, shapes, own.double().tolist(), strict=True):
         assert np.array_equal(image.numpy(), naive.paste(shape, box, 20, 24))
     assert found.any()
+
+
+def test_pasting_of_half_precision_is_at_the_boxes_places():
+    """Of eight bits, 601.5 would be 600 or 604."""
+    own = torch.tensor([[601.5, 303.25, 640.5, 333.5]])
+    shapes = torch.from_numpy(RANDOM.uniform(0, 1, (1, 6, 6))).to(torch.bfloat16)
+    assert torch.equal(masks.paste(shapes, own, (400, 700)), masks.paste(shapes.float(), own, (400, 700)))
 
 
 def test_a_mask_of_ones_covers_the_pixels_whose_middles_are_in_its_box():

@@ -229,6 +229,13 @@ def test_layers_without_scale_stay_in_their_type_and_ranks_in_their_group():
     assert convert(SyncBatchNorm(4, process_group=group), "sync_batch").process_group is group
 
 
+def test_what_is_frozen_stays_so_with_all_that_the_new_layer_has():
+    frozen = convert(nn.Sequential(nn.BatchNorm2d(4).requires_grad_(False), nn.BatchNorm2d(4)), "switchable")
+    assert len(list(frozen[0].parameters())) > 2
+    assert not any(parameter.requires_grad for parameter in frozen[0].parameters())
+    assert all(parameter.requires_grad for parameter in frozen[1].parameters())
+
+
 def test_convolutions_stay_shared_and_frozen():
     shared = nn.Conv2d(4, 4, 3).requires_grad_(False)
     parent = convert(nn.ModuleDict({"a": shared, "norm": nn.BatchNorm2d(4), "b": shared}), "mabn", B=2)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from detectors import CLASSES, SIZES, small
 
+from paperzoo.detection.boxes import clip, decode
 from paperzoo.detection.sampling import Stage
 from paperzoo.errors import UserError
 from paperzoo.papers import cascade_rcnn
@@ -41,6 +42,29 @@ def test_each_stage_is_trained_on_the_boxes_of_the_one_before():
     given = [own[len(target["boxes"]) :] for own, target in zip(refined, targets, strict=True)]
     again = network._box_losses(1, features, network._sample(1, given, targets, "first"), targets)[0]
     assert {name: found[name].item() for name in again} == pytest.approx({n: v.item() for n, v in again.items()})
+
+
+@torch.no_grad()
+def test_boxes_of_objects_are_refined_by_their_own_class():
+    """Where each class has deltas of its own; those of the background by the likeliest one's."""
+    network, images, targets = small("cascade_rcnn", agnostic=False), detectors.images(), detectors.targets()
+    regions = network._sample(0, detectors.around(targets), targets, "first")
+    boxes = [region.boxes for region in regions]
+    logits, deltas = network.box_stage(0, network.features(images), boxes)
+    found = network._refined(0, regions, logits, deltas, SIZES, targets)
+    row, differ = 0, 0
+    for region, target, size, moved in zip(regions, targets, SIZES, found, strict=True):
+        expected = []
+        for i, box in enumerate(region.boxes):
+            likeliest = logits[row, : detectors.CLASSES].argmax().item()
+            label = target["labels"][region.truth[i]].item() if i < len(region.truth) else likeliest
+            differ += label != likeliest
+            if i >= len(region.truth) or not region.added[i]:
+                own = decode(box[None], deltas[row, 4 * label : 4 * label + 4][None], network.stages[0].stds)
+                expected.append(clip(own, size))
+            row += 1
+        torch.testing.assert_close(moved, torch.cat(expected))
+    assert differ
 
 
 def test_a_better_overlap_is_asked_for_at_each_stage():

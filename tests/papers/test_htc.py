@@ -1,7 +1,9 @@
 """Hybrid Task Cascade: its losses and detections written out, its flags, its gradients, the official layout."""
 
+import itertools
 import json
 import math
+from importlib import import_module
 from pathlib import Path
 
 import detectors
@@ -136,7 +138,7 @@ def test_semantic_loss_by_hand():
     labels = torch.full((9, 16), 255)
     labels[0, 0], labels[8, 0], labels[3, 3] = 1, 0, 0  # only every eighth row and column is read
     expected = (math.log(4 / 3) + math.log(2)) / 4  # two of four pixels have labels
-    assert semantic_loss(logits, [labels], (16, 16)).item() == pytest.approx(expected)
+    assert semantic_loss(logits, [labels], 8).item() == pytest.approx(expected)
 
 
 def test_semantic_head_resizes_before_its_laterals():
@@ -358,12 +360,40 @@ def test_frozen_parts_and_running_statistics():
     assert all(p.requires_grad for p in free.parameters())
 
 
+@torch.no_grad()
+def test_a_trunk_of_other_strides():
+    """SqueezeNet's second map is of stride 4: labels, and the embedding's places, are where they are in the image."""
+    import_module("paperzoo.papers.squeezenet")
+    network = small("htc", backbone="squeezenet1_1", frozen_stages=0)
+    assert network.strides[1] == 4
+    images, targets = detectors.images(), detectors.targets()
+    features = network.features(images)
+    logits, embedding = network.semantic(features)
+    places = (torch.arange(logits.shape[3], dtype=torch.float64) + 0.5) * 4  # pixels from the left
+    boxes = [torch.tensor([[16.0, 8, 44, 36]], dtype=torch.float64), torch.zeros(0, 4, dtype=torch.float64)]
+    added = network.pool(features, boxes, 14, places.expand_as(embedding)) - network.pool(features, boxes, 14)
+    assert added[0, 0].mean(dim=0).tolist() == pytest.approx([17 + 2 * i for i in range(14)])
+    total, count = 0.0, 0
+    for own, target in zip(logits, targets, strict=True):
+        for y, x in itertools.product(*map(range, own.shape[1:])):
+            inside = 4 * y < target["semantic"].shape[0] and 4 * x < target["semantic"].shape[1]
+            label = target["semantic"][4 * y, 4 * x].item() if inside else 255
+            total += (own[:, y, x].logsumexp(0) - own[label, y, x]).item() if label != 255 else 0
+            count += 1
+    found = network.losses(images, SIZES, targets, detectors.around(targets), "first")["semantic"]
+    assert found.item() == pytest.approx(0.2 * total / count)
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [
         ({"stages": 4}, "model.stages=4: must be from 1 to 3"),
         ({"stages": 0}, "model.stages=0: must be from 1 to 3"),
         ({"backbone": "resnet51"}, "model.backbone=resnet51: is not in timm's registry"),
+        (
+            {"backbone": "swin_tiny_patch4_window7_224", "frozen_stages": 0},
+            "model.backbone=swin_tiny_patch4_window7_224: its maps have their channels last",
+        ),
         ({"frozen_stages": 5}, "model.frozen_stages=5: must be from 0 to 4"),
         ({"num_classes": 0}, "num_classes=0: must be at least 1"),
     ],
@@ -371,6 +401,9 @@ def test_frozen_parts_and_running_statistics():
 def test_mistakes_are_one_line(options, line):
     with pytest.raises(UserError, match=line):
         htc.build(**{**detectors.SMALL, **options})
+    fixed = htc.build(**{**detectors.SMALL, "backbone": "vit_tiny_patch16_224", "frozen_stages": 0})
+    with pytest.raises(UserError, match=r"model.backbone=vit_tiny_patch16_224: does not take images of 64x96"):
+        fixed.features(torch.zeros(1, 3, 64, 96))
     with pytest.raises(ValueError, match="semantic_fusion=False: this network has no semantic branch"):
         small("htc", semantic_fusion=False).semantic([])
 

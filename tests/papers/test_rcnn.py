@@ -161,6 +161,8 @@ def test_wrong_options_are_named():
         tiny(context=16)
     with pytest.raises(UserError, match=r"model.backbone=alexnett: is neither alexnet nor in timm's registry"):
         tiny(backbone="alexnett")
+    with pytest.raises(UserError, match=r"model.crop=62: must be at least 63 for alexnet"):
+        tiny(backbone="alexnet", crop=62)
 
 
 def test_an_image_without_objects_trains():

@@ -177,6 +177,8 @@ def test_limits_and_rare_validation(tmp_path):
         compose("train", [*WORDS, "trainer.check_val_every_n_epoch=3"])
     with pytest.raises(UserError, match=r"limit_val_batches=1.5: must be a number of batches, at least 1, or a share"):
         compose("train", [*WORDS, "trainer.limit_val_batches=1.5"])
+    with pytest.raises(UserError, match=r"trainer.limit_test_batches=0.01: is less than one of \d+ batches"):
+        run(tmp_path, "trainer.limit_test_batches=0.01")
 
 
 @pytest.mark.full

@@ -108,3 +108,13 @@ def test_maps_are_needed_for_the_semantic_branch(tmp_path):
         make_module(config, data)
     without = make_module(configured("htc", "model.semantic_fusion=false"), data)
     assert isinstance(without.network, htc.HTC)
+
+
+def test_half_precision_trains_with_clipped_gradients(tmp_path):
+    """Detectors' gradients are clipped by default; Lightning refuses that to fused optimisers of mixed precision."""
+    words = ["model=retinanet", "model.channels=8", "data.images=8", "data.batch_size=4", "trainer.max_epochs=1"]
+    config = compose("train", [*words, "trainer=cpu", "trainer.precision=bf16-mixed", "logger=none",
+                               "trainer.limit_test_batches=1", f"paths.runs_dir={tmp_path}"])  # fmt: skip
+    assert config.trainer.gradient_clip_val
+    record = train(config)
+    assert record.status == "finished"

@@ -33,7 +33,7 @@ class Backbone(nn.Module):
         self, name: str, maps: int = MAPS, frozen_stages: int = 1, norm_eval: bool = True, **options: Any
     ) -> None:
         super().__init__()
-        self.body = _made(name, maps, options)
+        self.name, self.body = name, _made(name, maps, options)
         self.norm_eval = norm_eval
         self.channels: list[int] = self.body.feature_info.channels()
         self.strides: list[int] = self.body.feature_info.reduction()
@@ -43,8 +43,16 @@ class Backbone(nn.Module):
         self.train()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) -> maps (B, channels[i], H / strides[i], W / strides[i])."""
-        return list(self.body(images))
+        """(B, C, H, W) -> maps (B, channels[i], H / strides[i], W / strides[i]).
+
+        Raises:
+            UserError: the network takes images of another size alone.
+        """
+        try:
+            return list(self.body(images))
+        except AssertionError as error:  # timm's, of networks with positions or windows of one size
+            size = "x".join(map(str, images.shape[2:]))
+            raise UserError(f"model.backbone={self.name}: does not take images of {size} ({error})") from None
 
     def train(self, mode: bool = True) -> "Backbone":
         """Frozen stages, and with ``norm_eval`` all batch normalisation, stay as in evaluation."""
@@ -63,9 +71,12 @@ def _made(name: str, maps: int, options: dict[str, Any]) -> Any:
         raise UserError(f"model.backbone={name}: is not in timm's registry")
     try:
         indices = tuple(range(-maps, 0))
-        return timm.create_model(name, features_only=True, out_indices=indices, pretrained=False, **options)
+        body = timm.create_model(name, features_only=True, out_indices=indices, pretrained=False, **options)
     except (RuntimeError, AssertionError, AttributeError, IndexError, ValueError) as error:
         raise UserError(f"model.backbone={name}: does not give its last {maps} maps ({error})") from None
+    if str(getattr(body, "output_fmt", "NCHW")).endswith("NHWC"):
+        raise UserError(f"model.backbone={name}: its maps have their channels last; detectors take them first")
+    return body
 
 
 def _frozen(name: str, body: Any, count: int) -> list[str]:

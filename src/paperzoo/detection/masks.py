@@ -39,7 +39,8 @@ def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """
     height, width = size
     pasted = torch.zeros(len(masks), height, width, dtype=torch.bool, device=masks.device)
-    for mask, box, image in zip(masks, boxes.to(masks.dtype), pasted, strict=True):
+    wide = masks.to(boxes.dtype)  # under autocast that of the masks is too coarse for pixels
+    for mask, box, image in zip(wide, boxes, pasted, strict=True):
         (left, right), (top, bottom) = _span(box[0], box[2], width), _span(box[1], box[3], height)
         x, y = _places(left, right, box[0], box[2]), _places(top, bottom, box[1], box[3])
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)  # (bottom - top, right - left, 2)

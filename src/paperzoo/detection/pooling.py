@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-FINEST = 56  # regions of less than twice this side are taken from the finest level
+PLACES = 14  # regions of less than twice as many places along their side are taken from the finest level
+FINEST = 4 * PLACES  # likewise in pixels, where that is of stride 4
 ADAPTIVE = -1  # as many samples a bin as it has cells, rounded up
 
 
@@ -22,7 +23,11 @@ def with_image(boxes: Sequence[Tensor]) -> Tensor:
 
 
 def pool(
-    features: Sequence[Tensor], boxes: Sequence[Tensor], strides: Sequence[int], size: int, finest: float = FINEST
+    features: Sequence[Tensor],
+    boxes: Sequence[Tensor],
+    strides: Sequence[int],
+    size: int,
+    finest: float | None = None,
 ) -> Tensor:
     """Features of boxes, each from the level of its size.
 
@@ -31,7 +36,7 @@ def pool(
         boxes: (P, 4) of each image, in its pixels.
         strides: pixels between two places of each map.
         size: bins along each side.
-        finest: see ``levels_of``.
+        finest: see ``levels_of``; None: by the stride of the finest level.
 
     Returns:
         (R, C, size, size), image after image. The mean of bilinear samples, half a pixel taken off (``aligned``), as
@@ -40,7 +45,7 @@ def pool(
     regions = with_image(boxes)
     if len(features) == 1:
         return roi_align(features[0], regions, size, 1 / strides[0], ADAPTIVE, aligned=True)
-    levels = levels_of(regions[:, 1:], len(features), finest)
+    levels = levels_of(regions[:, 1:], len(features), finest or PLACES * strides[0])
     order, parts = [], []
     for level, (maps, stride) in enumerate(zip(features, strides, strict=True)):
         rows = (levels == level).nonzero().flatten()

@@ -186,6 +186,9 @@ def _carry_parameters(old: Any, new: Any) -> None:
         if before is not None and after is not None:
             getattr(new, key).copy_(before.view(after.shape))
             getattr(new, key).requires_grad_(before.requires_grad or isinstance(old, FROZEN))
+    own = list(old.parameters())
+    if own and not any(parameter.requires_grad for parameter in own):
+        new.requires_grad_(False)  # what the new layer has beside them, too
 
 
 @torch.no_grad()

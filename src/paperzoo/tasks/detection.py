@@ -123,6 +123,8 @@ class Detection(Task):
             for kind, precision in self.tested.curves.items():
                 yield f"precision_recall_{kind}", precision_recall(precision, names)
         examples = data.examples(DRAWN)
+        if not examples:
+            return
         training = self.training
         self.eval()
         images, truth, found = [], [], []

@@ -21,10 +21,10 @@ OTHERS = ("bnb*", "fused*")  # of timm's list: they need packages of their own
 def make(network: nn.Module, choice: Optimizer, *, precision: str = "32-true") -> torch.optim.Optimizer:
     """Build the chosen optimiser for the parameters that require gradients.
 
-    Its fused form, one pass over the memory (``benchmarks/optimizers.py``), except under ``16-mixed``: there it would
-    unscale the gradients itself, after Lightning has clipped them.
+    Its fused form, one pass over the memory (``benchmarks/optimizers.py``), except under ``16-mixed`` and
+    ``bf16-mixed``: there it would unscale the gradients itself, for which Lightning refuses to clip them.
     """
-    fused = {"fused": precision != "16-mixed"} if _has_fused_form(choice.target) else {}
+    fused = {"fused": not precision.endswith("-mixed")} if _has_fused_form(choice.target) else {}
     return build(choice, parameter_groups(network, choice), **fused)
 
 

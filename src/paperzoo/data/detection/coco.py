@@ -1,7 +1,6 @@
 """Data in COCO's format: boxes, polygons or run-length codes, crowds, maps of things and stuff."""
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,9 @@ from paperzoo.errors import UserError
 
 TRAIN, VAL = "train2017", "val2017"
 OUTSIDE = 1.0  # pixels that a box may reach over the edge: annotations are rounded
+LARGEST = 1e18  # number in an annotation
+THINNEST = 1e-3  # pixels of a box: less is lost in float32, and the logarithm of its side with it
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, OverflowError)  # what a file that is none of ours raises
 
 
 @dataclass
@@ -34,13 +36,13 @@ class Annotated(Split):
 
     Attributes:
         entries: of the images.
-        label_of: from a category's id to the class.
+        label_of: from a category's id, or name, to the class.
         maps: the folder of maps, one PNG an image; None: there are none.
         table: (256,) uint8, from a map's values to labels.
     """
 
     entries: list[Entry]
-    label_of: dict[int, int]
+    label_of: dict[Any, int]
     maps: Path | None = None
     table: Array | None = None
 
@@ -66,16 +68,29 @@ class Annotated(Split):
         boxes = np.array([one["bbox"] for one in known], np.float32).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         np.clip(boxes, 0, [entry.width, entry.height] * 2, out=boxes)
-        masks = [mask_of(one, entry.height, entry.width) for one in known]
         return Sample(
             image,
             boxes,
             np.array([self.label_of[one["category_id"]] for one in known], np.int64),
-            np.stack(masks) if masks else np.zeros((0, entry.height, entry.width), bool),
+            self.masks(entry),
             np.array([bool(one.get("iscrowd", 0)) for one in known], bool),
             np.array([one["area"] for one in known], np.float64),
             self._semantic(entry),
         )
+
+    def masks(self, entry: Entry) -> Array:
+        """Of the objects of an image: (G, H, W) bool.
+
+        Raises:
+            CorruptImage: a code cannot be decoded.
+        """
+        found = np.zeros((len(entry.annotations), entry.height, entry.width), bool)
+        for place, one in zip(found, entry.annotations, strict=True):
+            try:
+                place[:] = mask_of(one, entry.height, entry.width)
+            except (ValueError, RuntimeError) as error:
+                raise CorruptImage(f"annotation {one['id']}: its mask cannot be decoded ({error})") from None
+        return found
 
     def _semantic(self, entry: Entry) -> Array | None:
         if self.maps is None or self.table is None:
@@ -87,6 +102,8 @@ class Annotated(Split):
             raise CorruptImage(f"its map {path}: {error}") from None
         if values.shape != (entry.height, entry.width):
             raise CorruptImage(f"its map {path}: has the shape {values.shape}")
+        if values.dtype != np.uint8:
+            raise CorruptImage(f"its map {path}: is not of 8 bits a pixel")
         return self.table[values]
 
     def content(self, rows: Iterable[int]) -> Iterable[Any]:
@@ -127,66 +144,113 @@ class Problems:
         self.counts[kind] = self.counts.get(kind, 0) + 1
         self.first = self.first or f"{what}: {kind}"
 
-    def line(self) -> str:
-        """All in one line."""
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items()))
-        return f"{self.place}: malformed annotations ({counts}), the first is {self.first}"
+    def refuse(self, on_error: str) -> None:
+        """Stop, unless they are to be skipped.
+
+        Raises:
+            UserError: all in one line.
+        """
+        if self.counts and on_error == "raise":
+            counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items()))
+            raise UserError(
+                f"{self.place}: malformed annotations ({counts}), the first is {self.first}; mend them, or set "
+                "data.on_error=skip to leave them out"
+            )
 
 
-def read_annotations(path: Path, images: Path, on_error: str) -> tuple[list[Entry], dict[int, str], dict[str, int]]:
+def read_annotations(
+    path: Path, images: Path, on_error: str, maps: Path | None = None
+) -> tuple[list[Entry], dict[int, str], dict[str, int]]:
     """The images of an annotation file with what is well-formed, its categories by id, and what was left out by kind.
 
-    An image without objects stays. Checked: the image is there, the category is known, ids are unique, numbers are
-    finite, boxes have an area and lie in the image, masks fit it.
+    An image without objects stays. Checked: the image and, where there is a folder of ``maps``, its map are there, the
+    category is known, ids are unique, numbers are finite, boxes have an area and lie in the image, masks fit it.
 
     Raises:
         UserError: the file cannot be read, or, unless ``on_error`` is ``skip``, something in it is malformed.
     """
+    problems = Problems(path)
     try:
         content = json.loads(path.read_bytes())
-        categories = {int(one["id"]): str(one["name"]) for one in content["categories"]}
+        categories: dict[int, str] = {}
+        for one in content["categories"]:
+            key = int(one["id"])
+            if key in categories:
+                problems.add("category id that stands twice", f"category {key}")
+            categories.setdefault(key, str(one["name"]))
         described = list(content["images"])
         annotations = list(content["annotations"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as COCO annotations ({error!r})") from None
-    problems = Problems(path)
-    entries = _entries(described, images, problems)
+    if not categories:
+        raise UserError(f"{path}: has no categories")
+    entries = entries_of(described, images, problems, maps)
+    add_annotations(annotations, entries, categories, problems)
+    problems.refuse(on_error)
+    return [entries[key] for key in sorted(entries, key=_in_order)], categories, problems.counts
+
+
+def add_annotations(
+    annotations: Iterable[Any], entries: dict[Any, Entry], categories: Iterable[Any], problems: Problems
+) -> None:
+    """Give each well-formed annotation to its image, in the order of ids; the others are problems."""
     seen: set[Any] = set()
+    known = set(categories)
     for one in annotations:
-        kind = _wrong_with(one, entries, categories, seen)
+        kind = _wrong_with(one, entries, known, seen)
         if kind:
             problems.add(kind, f"annotation {one.get('id') if isinstance(one, dict) else one!r}")
         else:
             seen.add(one["id"])
             entries[one["image_id"]].annotations.append(one)
-    if problems.counts and on_error == "raise":
-        raise UserError(f"{problems.line()}; mend them, or set data.on_error=skip to leave them out")
     for entry in entries.values():
-        entry.annotations.sort(key=lambda one: one["id"])
-    return [entries[key] for key in sorted(entries)], categories, problems.counts
+        entry.annotations.sort(key=lambda one: _in_order(one["id"]))
 
 
-def _entries(described: list[Any], images: Path, problems: Problems) -> dict[int, Entry]:
-    entries: dict[int, Entry] = {}
+def _in_order(key: Any) -> tuple[bool, Any]:
+    """Numbers before names: the two cannot be compared."""
+    return isinstance(key, str), key
+
+
+def entries_of(
+    described: Iterable[Any], images: Path, problems: Problems, maps: Path | None = None
+) -> dict[Any, Entry]:
+    """Images by id whose descriptions are whole and whose files are there."""
+    entries: dict[Any, Entry] = {}
     for one in described:
         try:
             key, path = one["id"], images / str(one["file_name"])
             height, width = int(one["height"]), int(one["width"])
-        except (KeyError, TypeError, ValueError):
+        except UNREADABLE:
             problems.add("image without id, file_name, height or width", f"image {one!r}"[:80])
             continue
-        if key in entries:
+        if not _identifies(key) or min(height, width) < 1:
+            problems.add("image without id, file_name, height or width", f"image {one!r}"[:80])
+        elif key in entries:
             problems.add("image id that stands twice", f"image {key}")
         elif not path.is_file():
             problems.add("image whose file is missing", str(path))
+        elif maps is not None and not (maps / f"{path.stem}.png").is_file():
+            problems.add("image whose map is missing", str(maps / f"{path.stem}.png"))
         else:
             entries[key] = Entry(path, height, width)
     return entries
 
 
-def _wrong_with(one: Any, entries: dict[int, Entry], categories: dict[int, str], seen: set[Any]) -> str | None:
+def _identifies(key: Any) -> bool:
+    return isinstance(key, str) or _finite(key)
+
+
+def _finite(value: Any) -> bool:
+    """Whether it is a number; NaN is in no order with another."""
+    return isinstance(value, int | float) and -LARGEST < value < LARGEST
+
+
+def _wrong_with(one: Any, entries: dict[Any, Entry], categories: set[Any], seen: set[Any]) -> str | None:
     """The kind of what is wrong with an annotation, or None."""
     if not isinstance(one, dict) or not {"id", "image_id", "category_id", "bbox"} <= one.keys():
+        return "without id, image_id, category_id or bbox"
+    if not all(_identifies(one[name]) for name in ("id", "image_id", "category_id")):
         return "without id, image_id, category_id or bbox"
     if one["id"] in seen:
         return "id that stands twice"
@@ -195,15 +259,15 @@ def _wrong_with(one: Any, entries: dict[int, Entry], categories: dict[int, str],
     if one["category_id"] not in categories:
         return "of an unknown category"
     box = one["bbox"]
-    numbers = [*box, one.get("area", 0)] if isinstance(box, list) and len(box) == 4 else [math.nan]
-    if not all(isinstance(v, int | float) and math.isfinite(v) for v in numbers):
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_finite, [*box, one.get("area", 0)])):
         return "with numbers that are not finite"
     x, y, width, height = box
-    if width <= 0 or height <= 0 or one.setdefault("area", width * height) <= 0:
+    if min(width, height) < THINNEST or one.setdefault("area", width * height) <= 0:
         return "without area"
     entry = entries[one["image_id"]]
     over = (-x, -y, x + width - entry.width, y + height - entry.height)
-    if max(over) > OUTSIDE:
+    inside = min(x + width, entry.width) - max(x, 0), min(y + height, entry.height) - max(y, 0)
+    if max(over) > OUTSIDE or min(inside) < THINNEST:
         return "outside the image"
     return _wrong_mask(one.get("segmentation"), entry)
 
@@ -212,12 +276,47 @@ def _wrong_mask(code: Any, entry: Entry) -> str | None:
     if not code:
         return None
     if isinstance(code, dict):
-        fits = list(code.get("size", ())) == [entry.height, entry.width] and "counts" in code
-        return None if fits else "with a mask of another size"
+        return _wrong_code(code, entry)
     polygons = isinstance(code, list) and all(
-        isinstance(one, list) and len(one) >= 6 and not len(one) % 2 and all(map(math.isfinite, one)) for one in code
+        isinstance(one, list) and len(one) >= 6 and not len(one) % 2 and all(map(_finite, one)) for one in code
     )
-    return None if polygons else "with polygons that are none"
+    if not polygons:
+        return "with polygons that are none"
+    far = any(
+        not -side <= value <= 2 * side  # drawing them takes time and memory by their length
+        for one in code
+        for start, side in ((0, entry.width), (1, entry.height))
+        for value in one[start::2]
+    )
+    return "with polygons far outside the image" if far else None
+
+
+def _wrong_code(code: dict[str, Any], entry: Entry) -> str | None:
+    """Of run lengths, as a list or compressed."""
+    counts = code.get("counts")
+    if code.get("size") != [entry.height, entry.width] or not isinstance(counts, list | str):
+        return "with a mask of another size"
+    if isinstance(counts, list):
+        whole = all(isinstance(run, int) and run >= 0 for run in counts)
+        return None if whole and sum(counts) == entry.height * entry.width else "with run lengths that are none"
+    try:
+        coding.area([code])
+    except (ValueError, RuntimeError):
+        return "with run lengths that are none"
+    return None
+
+
+def root_of(config: Any, data_dir: Path) -> Path:
+    """``data.root``, a folder or one below ``data_dir``.
+
+    Raises:
+        UserError: there is none.
+    """
+    root = Path(config.root).expanduser()
+    root = root if root.is_absolute() or root.is_dir() else data_dir / root
+    if not root.is_dir():
+        raise UserError(f"data.root={config.root}: there is no such folder, nor in paths.data_dir={data_dir}")
+    return root
 
 
 def coco(config: Any, data_dir: Path) -> Source:
@@ -229,10 +328,7 @@ def coco(config: Any, data_dir: Path) -> Source:
     Raises:
         UserError: a folder or file is missing, cannot be read, or holds malformed annotations.
     """
-    root = Path(config.root).expanduser()
-    root = root if root.is_absolute() or root.is_dir() else data_dir / root
-    if not root.is_dir():
-        raise UserError(f"data.root={config.root}: there is no such folder, nor in paths.data_dir={data_dir}")
+    root = root_of(config, data_dir)
     stuff, table = _labels(root)
     splits: dict[str, Annotated] = {}
     problems: dict[str, int] = {}
@@ -241,13 +337,14 @@ def coco(config: Any, data_dir: Path) -> Source:
         path = root / "annotations" / f"instances_{name}.json"
         if not path.is_file():
             raise UserError(f"{path}: there is no such file; data.root={config.root} must hold COCO's layout")
-        entries, categories, wrong = read_annotations(path, root / name, config.on_error)
+        maps = root / "stuffthingmaps" / name if stuff else None
+        entries, categories, wrong = read_annotations(path, root / name, config.on_error, maps)
         if classes is not None and categories != classes:
             raise UserError(f"{path}: its categories are not those of instances_{TRAIN}.json")
         classes = categories
         problems |= {f"{name}: {kind}": count for kind, count in wrong.items()}
         label_of = {key: label for label, key in enumerate(sorted(categories))}
-        splits[name] = Annotated(entries, label_of, root / "stuffthingmaps" / name if stuff else None, table)
+        splits[name] = Annotated(entries, label_of, maps, table)
     assert classes is not None
     names = [classes[key] for key in sorted(classes)]
     return Source(names, stuff, splits[TRAIN], test=splits[VAL], problems=problems)
@@ -260,9 +357,11 @@ def _labels(root: Path) -> tuple[list[str], Array | None]:
         return [], None
     try:
         names = {int(one["id"]): str(one["name"]) for one in json.loads(path.read_bytes())}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as a list of categories with id and name ({error})") from None
     ids = sorted(names)
+    if wrong := [key for key in ids if not 0 <= key < UNLABELLED]:
+        raise UserError(f"{path}: its id {wrong[0]} is none of 0 to {UNLABELLED - 1}, which maps of 8 bits can hold")
     table = np.full(256, UNLABELLED, np.uint8)
     table[ids] = np.arange(len(ids))
     return [names[key] for key in ids], table

@@ -56,6 +56,10 @@ class DetectionData(RunData):
         if self.config.on_error == "skip":
             self._skip_corrupt()
         self.sizes = {name: len(rows) for name, (_, rows) in self.parts.items()}
+        if empty := [name for name, size in self.sizes.items() if not size]:
+            left_out = len(self._left_out.get(empty[0], ()))
+            corrupt = f" besides {left_out} that cannot be read" if left_out else ""
+            raise UserError(f"data={self.config.name}: there is no image of {empty[0]}{corrupt}")
         if self.sizes["train"] < self.config.batch_size * self.world_size and self.config.drop_last:
             raise UserError(
                 f"data.batch_size={self.config.batch_size} on {self.world_size} rank(s): is more than the "
@@ -138,8 +142,9 @@ class DetectionData(RunData):
 
     def example_size(self) -> tuple[int, int]:
         """(height, width) of the first test image as the network sees it."""
-        loader = self.test_dataloader()
-        pixels = self.pad([loader.dataset[Key(0, 0)][0]])
+        split, rows = self.parts["test"]
+        height, width = scaled_size(split.size(int(rows[0])), evaluated_at(self.config), self.config.longer)
+        pixels = self.pad([torch.zeros(3, height, width)])
         return pixels.shape[2], pixels.shape[3]
 
     # loaders
@@ -157,10 +162,11 @@ class DetectionData(RunData):
         return self._loader("test", self.config.eval_batch_size, train=False)
 
     def examples(self, count: int) -> list[tuple[Tensor, dict[str, Any]]]:
-        """Images (3, h, w) uint8 of the test split and their targets, evenly spaced."""
+        """Images (3, h, w) uint8 of the test split and their targets, evenly spaced; without those that are corrupt."""
         dataset = self.test_dataloader().dataset
         rows = np.unique(np.linspace(0, self.sizes["test"] - 1, count).astype(int))
-        return [dataset[Key(0, int(row))][:2] for row in rows]
+        found = [dataset[Key(0, int(row))] for row in rows]
+        return [one[:2] for one in found if not isinstance(one, str)]
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Batch:
         """On the device: normalise; what is padding stays zero."""
@@ -235,12 +241,17 @@ class Samples(Dataset[Any]):
         return image, {**target, "size": (image.shape[1], image.shape[2])}
 
     def _evaluated(self, sample: Sample, index: int) -> tuple[Tensor, dict[str, Any]]:
-        shorter = max(self.config.shorter) if self.config.shorter else None
+        shorter = evaluated_at(self.config)
         image, target = _tensors(sample, np.ones(len(sample.crowd), bool))
         original = (image.shape[1], image.shape[2])
         image, target = resize(image, target, scaled_size(original, shorter, self.config.longer))
         size = (image.shape[1], image.shape[2])
         return image, {**target, "size": size, "original": original, "truth": annotations(sample)}
+
+
+def evaluated_at(config: DetectionOptions) -> int | None:
+    """Pixels of the shorter side in evaluation: the largest that training draws."""
+    return max(config.shorter) if config.shorter else None
 
 
 def _tensors(sample: Sample, kept: np.ndarray) -> tuple[Tensor, dict[str, Any]]:

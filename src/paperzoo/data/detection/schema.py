@@ -38,8 +38,11 @@ class DetectionOptions(Data):
     def check(self, config: Any) -> None:
         """What does not go together."""
         if config.loss.target:
+            use = "loss=task" + (
+                " and model.classification_loss" if hasattr(config.model, "classification_loss") else ""
+            )
             raise UserError(
-                f"loss={config.loss.name} with data={self.name}: detectors have losses of their own; use loss=task"
+                f"loss={config.loss.name} with data={self.name}: detectors have losses of their own; use {use}"
             )
         if config.mix.target:
             raise UserError(f"mix={config.mix.name} with data={self.name}: objects cannot be mixed; use mix=none")
@@ -84,6 +87,23 @@ class ByHeartOptions(CocoOptions):
     images: Positive  # the first so many with objects: all three splits
 
 
+class VocOptions(DetectionOptions):
+    """Pascal VOC's layout."""
+
+    root: str  # holds Annotations/, ImageSets/, JPEGImages/; a folder, or one below paths.data_dir
+    train_list: str  # in ImageSets/, without .txt
+    val_list: str | None = None  # None: held out of train
+    test_list: str | None = None
+    classes: Annotated[list[str], Field(min_length=1)] | None = None  # None: those of the objects of train_list
+
+    def check(self, config: Any) -> None:
+        """Classes have different names."""
+        if self.classes and len(set(self.classes)) < len(self.classes):
+            twice = next(name for name in self.classes if self.classes.count(name) > 1)
+            raise UserError(f"data.classes: {twice} stands twice")
+        super().check(config)
+
+
 class OwnOptions(DetectionOptions):
     """Whatever a source of one's own reads."""
 
@@ -94,6 +114,7 @@ BY_SOURCE: dict[str, type[DetectionOptions]] = {
     "paperzoo.data.detection.digits.pasted_digits": DigitOptions,
     "paperzoo.data.detection.coco.coco": CocoOptions,
     "paperzoo.data.detection.by_heart.coco_by_heart": ByHeartOptions,
+    "paperzoo.data.detection.voc.voc": VocOptions,
 }
 
 

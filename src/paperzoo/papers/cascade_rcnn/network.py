@@ -10,7 +10,7 @@ from torch import Tensor
 from paperzoo.detection.backbone import without_timms
 from paperzoo.detection.official import TRUNK, loader
 from paperzoo.detection.rpn import RPNSettings
-from paperzoo.detection.sampling import Regions, Stage
+from paperzoo.detection.sampling import Regions, Stage, region_labels
 from paperzoo.detection.small import FEWER, small
 from paperzoo.errors import UserError
 from paperzoo.papers.mask_rcnn.network import MaskRCNN, Sizes, Target
@@ -63,7 +63,7 @@ class CascadeMaskRCNN(MaskRCNN):
             own, logits, deltas = self._box_losses(stage, features, regions, targets)
             losses |= own | self._mask_losses(stage, features, regions, targets)
             if stage + 1 < len(self.stages):
-                boxes = self._refined(stage, regions, logits, deltas, image_sizes)
+                boxes = self._refined(stage, regions, logits, deltas, image_sizes, targets)
         return losses
 
     def _refined(
@@ -73,9 +73,11 @@ class CascadeMaskRCNN(MaskRCNN):
         logits: Tensor,
         deltas: Tensor,
         image_sizes: Sizes,
+        targets: Sequence[Target],
     ) -> list[Tensor]:
         """The regions moved by a stage, without the objects' own boxes, which every sampling adds."""
-        moved = self.refine(stage, [region.boxes for region in regions], logits, deltas, image_sizes)
+        labels = region_labels(regions, targets, self.num_classes)
+        moved = self.refine(stage, [region.boxes for region in regions], logits, deltas, image_sizes, labels)
         return [
             torch.cat([boxes[: len(region.added)][~region.added], boxes[len(region.added) :]])
             for region, boxes in zip(regions, moved, strict=True)

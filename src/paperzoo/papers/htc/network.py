@@ -14,7 +14,7 @@ from paperzoo.detection.small import FEWER, small
 from paperzoo.papers.cascade_rcnn import network as cascade
 from paperzoo.papers.cascade_rcnn.network import CascadeMaskRCNN, stages_of
 from paperzoo.papers.htc.mask_flow import FlowMaskHead, last_mask, masks_through
-from paperzoo.papers.htc.semantic_head import STRIDE, SemanticHead, semantic_loss
+from paperzoo.papers.htc.semantic_head import TARGET, SemanticHead, semantic_loss
 from paperzoo.papers.mask_rcnn.network import MASK_SIZE, Sizes, Target
 
 STAGES = tuple(stage._replace(low_quality=True) for stage in cascade.STAGES)
@@ -82,7 +82,7 @@ class HTC(CascadeMaskRCNN):
         pooled = super().pool(features, boxes, size)
         if embedding is None or not self.semantic_fusion:
             return pooled
-        own = pool([embedding], boxes, [STRIDE], MASK_SIZE)
+        own = pool([embedding], boxes, [self.strides[TARGET]], MASK_SIZE)
         return pooled + (own if size == MASK_SIZE else adaptive_avg_pool2d(own, size))
 
     def mask_stage(
@@ -116,13 +116,13 @@ class HTC(CascadeMaskRCNN):
         embedding = None
         if self.semantic_fusion:
             logits, embedding = self.semantic(features)
-            size = [STRIDE * side for side in logits.shape[-2:]]
-            losses["semantic"] = SEMANTIC_WEIGHT * semantic_loss(logits, [one["semantic"] for one in targets], size)
+            maps = [one["semantic"] for one in targets]
+            losses["semantic"] = SEMANTIC_WEIGHT * semantic_loss(logits, maps, self.strides[TARGET])
         boxes = proposals
         for stage, _ in enumerate(self.stages):
             regions = self._sample(stage, boxes, targets, sampling)
             own, logits, deltas = self._box_losses(stage, features, regions, targets, embedding)
-            boxes = self._refined(stage, regions, logits, deltas, image_sizes)
+            boxes = self._refined(stage, regions, logits, deltas, image_sizes, targets)
             if self.interleaved:
                 regions = self._sample(stage, boxes, targets, sampling)  # again, as this stage does
             losses |= own | self._mask_losses(stage, features, regions, targets, embedding)

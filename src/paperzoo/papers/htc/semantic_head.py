@@ -10,7 +10,7 @@ from paperzoo.detection import initial
 
 CONVS = 4
 IGNORED = 255  # the label of pixels that no loss looks at
-STRIDE = 8
+TARGET = 1  # the level whose size all are brought to: of stride 8 in a ResNet
 
 
 class SemanticHead(nn.Module):
@@ -20,12 +20,10 @@ class SemanticHead(nn.Module):
         levels: how many.
         channels: of every level, and of all layers.
         num_classes: labels of pixels.
-        target: the level, 0 the finest, whose size all are brought to.
     """
 
-    def __init__(self, levels: int, channels: int, num_classes: int, target: int = 1) -> None:
+    def __init__(self, levels: int, channels: int, num_classes: int) -> None:
         super().__init__()
-        self.target = target
         self.laterals = nn.ModuleList(nn.Conv2d(channels, channels, 1) for _ in range(levels))
         self.convs = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(CONVS))
         self.logits = nn.Conv2d(channels, num_classes, 1)
@@ -34,7 +32,7 @@ class SemanticHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Levels (B, C, h, w) -> logits (B, classes, H/8, W/8), embedding (B, C, H/8, W/8)."""
-        size = features[self.target].shape[-2:]
+        size = features[TARGET].shape[-2:]
         fused: Tensor | None = None
         for lateral, level in zip(self.laterals, features, strict=True):
             if level.shape[-2:] != size:
@@ -47,15 +45,15 @@ class SemanticHead(nn.Module):
         return self.logits(fused), self.embedding(fused).relu_()
 
 
-def semantic_loss(logits: Tensor, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
+def semantic_loss(logits: Tensor, maps: Sequence[Tensor], stride: int) -> Tensor:
     """Cross entropy of the pixels' labels, a mean over all pixels: ignored ones count in the denominator.
 
     Args:
-        logits: (B, classes, H/8, W/8).
+        logits: (B, classes, H / stride, W / stride).
         maps: (h, w) of each image; what the batch has beyond them is ignored.
-        size: (H, W) of the batch.
+        stride: pixels between two places of the logits.
     """
-    height, width = size
+    height, width = (stride * side for side in logits.shape[-2:])
     padded = [pad(part, (0, width - part.shape[1], 0, height - part.shape[0]), value=IGNORED) for part in maps]
-    labels = torch.stack(padded)[:, ::STRIDE, ::STRIDE].long()
+    labels = torch.stack(padded)[:, ::stride, ::stride].long()
     return cross_entropy(logits, labels, ignore_index=IGNORED, reduction="sum") / labels.numel()

@@ -121,15 +121,24 @@ class MaskRCNN(nn.Module):
 
     @torch.no_grad()
     def refine(
-        self, stage: int, boxes: Sequence[Tensor], logits: Tensor, deltas: Tensor, image_sizes: Sizes
+        self,
+        stage: int,
+        boxes: Sequence[Tensor],
+        logits: Tensor,
+        deltas: Tensor,
+        image_sizes: Sizes,
+        labels: Tensor | None = None,
     ) -> list[Tensor]:
-        """Boxes moved by a stage, and clipped; by the deltas of the likeliest class where each class has its own.
+        """Boxes moved by a stage, and clipped; no gradient flows through them.
 
-        No gradient flows through them.
+        Where each class has deltas of its own, by those of ``labels`` (R,), or of the likeliest class where there are
+        none or the label is the background.
         """
         counts = [len(part) for part in boxes]
         if deltas.shape[1] > 4:
-            deltas = self._of_class(deltas, logits[:, :-1].argmax(dim=1))
+            likeliest = logits[:, :-1].argmax(dim=1)
+            known = likeliest if labels is None else torch.where(labels < self.num_classes, labels, likeliest)
+            deltas = self._of_class(deltas, known)
         moved = zip(boxes, deltas.split(counts), image_sizes, strict=True)
         return [clip(decode(part, own, self.stages[stage].stds), size) for part, own, size in moved]
 

@@ -19,7 +19,7 @@ from paperzoo.detection.small import FEWER, TRUNK, with_branches
 from paperzoo.errors import UserError
 from paperzoo.papers.rcnn.regions import warped, windows
 
-ALEXNET = "alexnet"
+ALEXNET, LEAST = "alexnet", 63  # pixels; its last map would have no place below that
 RATIOS = (0.5, 1.0, 2.0)  # height / width of windows
 TOGETHER = 256  # regions of one pass of an evaluation
 Sizes = Sequence[tuple[int, int]]
@@ -80,7 +80,7 @@ class RCNN(nn.Module):
         regions: of an image that are trained on, a quarter of them of objects.
 
     Raises:
-        UserError: nothing of the square is left for the region.
+        UserError: nothing of the square is left for the region, or it is too small for AlexNet.
     """
 
     detecting: Mapping[str, Any] = {}
@@ -102,6 +102,8 @@ class RCNN(nn.Module):
         super().__init__()
         if crop <= 2 * context:
             raise UserError(f"model.context={context}: must be less than half of model.crop={crop}")
+        if backbone == ALEXNET and crop < LEAST:
+            raise UserError(f"model.crop={crop}: must be at least {LEAST} for {ALEXNET}")
         self.num_classes, self.crop, self.context, self.step = num_classes, crop, context, step
         self.sides = [window * 2 ** (i / 2) for i in range(scales)]
         self.stage = Stage(size=regions, low_quality=False)
