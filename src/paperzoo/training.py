@@ -119,8 +119,8 @@ def _open(config: Config, trainer: L.Trainer) -> tuple[RunData, Task, Session] |
         sharding.check(module)
     subject = _subject(config, module, data, found)
     loader = data.train_dataloader()  # a sampler or an optimiser that cannot be is said before there is a run folder
-    validate_within_epochs(trainer, config.trainer, len(loader))
     _check_limits(config, data)
+    validate_within_epochs(trainer, config.trainer, len(loader))
     optimizers.make(module.network, config.optimizer, precision=config.trainer.precision)
     session = begin(config, data, trainer, subject)
     module.place = Place(session.folder if session.record else None)

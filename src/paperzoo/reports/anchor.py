@@ -7,10 +7,10 @@ The checkout is of the commit that the records are from, or were anchored at las
 that records from another machine cannot be repeated bit for bit here. Two versions of the code can be compared on one
 machine: for each variant both train its first seed for two epochs of a part of its data (a warm-up ends after one), and
 every metric must be equal bit for bit; or, where a kernel was rewritten and rounds otherwise since, to 1e-6 in float64,
-which the anchor says. The records then get the identity and the code version that this code gives
-them, so that a sweep takes them for finished; ``provenance.anchored`` keeps what they had, and the comparisons that found
-another rounding. ``golden.yaml`` is written again. Stopped, it goes on with the variants that it has not compared. Options: data_dir=data (or the variable
-DATA_DIR), epochs=2 of the comparisons, where a variant cannot do with so few.
+which the anchor says. The records then get the identity and the code version that this code gives them, so that a sweep
+takes them for finished; ``provenance.anchored`` keeps what they had, and the comparisons that found another rounding.
+``golden.yaml`` is written again. Stopped, it goes on with the variants that it has not compared. Options: data_dir=data
+(or the variable DATA_DIR), epochs=2 of the comparisons, where a variant cannot do with so few.
 """
 
 import contextlib
