@@ -69,9 +69,7 @@ def show(display: Display, session: Session, entry: Record) -> None:
     )
     skipped = ", ".join(f"{count:,} of {split}" for split, count in entry.data.skipped.items() if count)
     if skipped:
-        display.line(
-            f"skipped corrupt {entry.unit}s: {skipped} (data.on_error=skip); {session.folder / SKIPPED} names them"
-        )
+        display.line(f"skipped what is corrupt: {skipped} (data.on_error=skip); {session.folder / SKIPPED} names them")
     _compare_with_first(display, session, entry)
 
 

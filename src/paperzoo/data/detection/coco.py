@@ -132,16 +132,16 @@ def mask_of(annotation: dict[str, Any], height: int, width: int) -> Array:
 
 
 class Problems:
-    """Malformed annotations: how many of each kind, and the first by name."""
+    """Malformed annotations by kind, each by name."""
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self.counts: dict[str, int] = {}
+        self.named: dict[str, list[str]] = {}
         self.first: str | None = None
 
     def add(self, kind: str, what: str) -> None:
-        """Count one."""
-        self.counts[kind] = self.counts.get(kind, 0) + 1
+        """Add one."""
+        self.named.setdefault(kind, []).append(what)
         self.first = self.first or f"{what}: {kind}"
 
     def refuse(self, on_error: str) -> None:
@@ -150,8 +150,8 @@ class Problems:
         Raises:
             UserError: all in one line.
         """
-        if self.counts and on_error == "raise":
-            counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.counts.items()))
+        if self.named and on_error == "raise":
+            counts = ", ".join(f"{len(names)} {kind}" for kind, names in sorted(self.named.items()))
             raise UserError(
                 f"{self.place}: malformed annotations ({counts}), the first is {self.first}; mend them, or set "
                 "data.on_error=skip to leave them out"
@@ -160,8 +160,8 @@ class Problems:
 
 def read_annotations(
     path: Path, images: Path, on_error: str, maps: Path | None = None
-) -> tuple[list[Entry], dict[int, str], dict[str, int]]:
-    """The images of an annotation file with what is well-formed, its categories by id, and what was left out by kind.
+) -> tuple[list[Entry], dict[int, str], dict[str, list[str]]]:
+    """The images of an annotation file with what is well-formed, its categories by id, what was left out by kind.
 
     An image without objects stays. Checked: the image and, where there is a folder of ``maps``, its map are there, the
     category is known, ids are unique, numbers are finite, boxes have an area and lie in the image, masks fit it.
@@ -187,7 +187,7 @@ def read_annotations(
     entries = entries_of(described, images, problems, maps)
     add_annotations(annotations, entries, categories, problems)
     problems.refuse(on_error)
-    return [entries[key] for key in sorted(entries, key=_in_order)], categories, problems.counts
+    return [entries[key] for key in sorted(entries, key=_in_order)], categories, problems.named
 
 
 def add_annotations(
@@ -331,7 +331,7 @@ def coco(config: Any, data_dir: Path) -> Source:
     root = root_of(config, data_dir)
     stuff, table = _labels(root)
     splits: dict[str, Annotated] = {}
-    problems: dict[str, int] = {}
+    problems: dict[str, list[str]] = {}
     classes: dict[int, str] | None = None
     for name in (TRAIN, VAL):
         path = root / "annotations" / f"instances_{name}.json"
@@ -342,7 +342,7 @@ def coco(config: Any, data_dir: Path) -> Source:
         if classes is not None and categories != classes:
             raise UserError(f"{path}: its categories are not those of instances_{TRAIN}.json")
         classes = categories
-        problems |= {f"{name}: {kind}": count for kind, count in wrong.items()}
+        problems |= {f"{name}: {kind}": names for kind, names in wrong.items()}
         label_of = {key: label for label, key in enumerate(sorted(categories))}
         splits[name] = Annotated(entries, label_of, maps, table)
     assert classes is not None

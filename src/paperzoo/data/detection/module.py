@@ -122,18 +122,18 @@ class DetectionData(RunData):
     def description(self) -> str:
         """One line for the summary."""
         counts = ", ".join(f"{size:,} {name}" for name, size in self.sizes.items())
-        wrong = sum((self.source.problems or {}).values())
+        wrong = sum(map(len, (self.source.problems or {}).values()))
         left_out = f", {wrong:,} malformed annotations left out" if wrong else ""
         return f"{self.config.name} ({counts}; {len(self.class_names)} classes{left_out})"
 
     @property
     def skipped(self) -> dict[str, int]:
         """Malformed annotations by split and kind, and corrupt images by split."""
-        return {**(self.source.problems or {}), **{name: len(found) for name, found in self._left_out.items()}}
+        return {name: len(found) for name, found in self.skipped_names().items()}
 
     def skipped_names(self) -> dict[str, list[str]]:
-        """The corrupt images."""
-        return self._left_out
+        """The malformed annotations and the corrupt images."""
+        return {**(self.source.problems or {}), **self._left_out}
 
     @property
     def equal_batches(self) -> bool:  # type: ignore[override]

@@ -70,7 +70,7 @@ class Source:
     Attributes:
         classes: of objects.
         stuff: names of the labels of pixels; none where there are no maps.
-        problems: malformed annotations that were left out, by kind.
+        problems: names of malformed annotations that were left out, by kind.
     """
 
     classes: list[str]
@@ -78,4 +78,4 @@ class Source:
     train: Split
     val: Split | None = None
     test: Split | None = None
-    problems: dict[str, int] | None = None
+    problems: dict[str, list[str]] | None = None

@@ -84,8 +84,8 @@ def voc(config: Any, data_dir: Path) -> Source:
         add_annotations((one for _, objects in found for one in objects), entries, label_of, own)
         own.refuse(config.on_error)
         splits[name] = VocAnnotated(list(entries.values()), label_of, instances=root / "SegmentationObject")
-    counts = {f"{name}: {kind}": count for name, own in problems.items() for kind, count in own.counts.items()}
-    return Source(classes, [], splits["train"], splits.get("val"), splits.get("test"), counts)
+    wrong = {f"{name}: {kind}": what for name, own in problems.items() for kind, what in own.named.items()}
+    return Source(classes, [], splits["train"], splits.get("val"), splits.get("test"), wrong)
 
 
 Image = tuple[dict[str, Any], list[dict[str, Any]]]  # its description, its objects, as COCO has them
