@@ -8,7 +8,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from paperzoo.detection.coco_ap import BOX, MASK, NAMES, by_class, coco_ap, judge
+from paperzoo.detection.coco_ap import BOX, EVALUATORS, MASK, NAMES, by_class, coco_ap, judge
 from paperzoo.detection.masks import encode_rle
 
 SIZE = (60, 80)
@@ -71,15 +71,23 @@ def pycocotools(truth, found, classes, kind):
     return [value if value >= 0 else float("nan") for value in evaluation.stats]
 
 
+@pytest.mark.parametrize("evaluator", EVALUATORS)
 @pytest.mark.parametrize("kind", [BOX, MASK])
 @pytest.mark.parametrize("seed", range(4))
-def test_ap_is_pycocotools(seed, kind):
+def test_ap_is_pycocotools(seed, kind, evaluator, capfd):
     truth, found = scene(seed, crowds=seed % 2 == 0)
-    figures = coco_ap([SIZE] * len(truth), truth, found, 4, kind)
+    figures = coco_ap([SIZE] * len(truth), truth, found, 4, kind, evaluator)
+    assert capfd.readouterr() == ("", "")
     expected = pycocotools(truth, found, 4, kind)
     assert list(figures) == list(NAMES)
     np.testing.assert_allclose(list(figures.values()), expected, rtol=0, atol=1e-9)
     assert 0.05 < figures["ap"] < 0.95
+
+
+def test_both_evaluators_give_the_same_curves():
+    truth, found = scene(2)
+    one, other = (judge([SIZE] * len(truth), truth, found, 5, MASK, name).precision for name in EVALUATORS)
+    np.testing.assert_allclose(one, other, rtol=0, atol=1e-9)
 
 
 def test_ap_of_nothing():

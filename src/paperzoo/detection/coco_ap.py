@@ -1,15 +1,17 @@
 """Average precision as COCO defines it, over boxes or masks."""
 
 import copy
+import importlib
 import io
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any, NamedTuple
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-untyped]
 
 BOX, MASK = "bbox", "segm"
+DEFAULT = "faster_coco_eval"
+EVALUATORS = {DEFAULT: "COCOeval_faster", "hotcoco": "COCOeval"}  # packages, with pycocotools' interface: C++, Rust
 NAMES = (  # the twelve figures, in COCO's order: AP, AR by most detections an image, by size of the objects
     "ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large",
     "ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large",
@@ -40,9 +42,10 @@ def coco_ap(
     found: Sequence[Sequence[dict[str, Any]]],
     classes: int,
     kind: str = BOX,
+    evaluator: str = DEFAULT,
 ) -> dict[str, float]:
     """COCO's twelve figures; NaN where there is nothing that a figure could be about. Arguments: see ``judge``."""
-    return judge(images, truth, found, classes, kind).figures
+    return judge(images, truth, found, classes, kind, evaluator).figures
 
 
 def judge(
@@ -51,6 +54,7 @@ def judge(
     found: Sequence[Sequence[dict[str, Any]]],
     classes: int,
     kind: str = BOX,
+    evaluator: str = DEFAULT,
 ) -> Judged:
     """COCO's twelve figures, and the curves that they are means of.
 
@@ -61,6 +65,7 @@ def judge(
         found: the detections on each: ``bbox``, ``category_id``, ``score``, and for masks ``segmentation``.
         classes: how many there are; those without objects count in no figure.
         kind: ``bbox`` or ``segm``.
+        evaluator: the package that counts, one of ``EVALUATORS``; all give pycocotools' figures.
     """
     described = [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(images)]
     objects = [{**one, "image_id": i} for i, own in enumerate(truth) for one in own]
@@ -72,8 +77,9 @@ def judge(
     if not results:
         return _nothing(objects, classes)
     with redirect_stdout(io.StringIO()):
-        reference = COCO({"images": described, "annotations": objects, "categories": categories})
-        evaluation = COCOeval_faster(reference, reference.loadRes(results), kind, print_function=_silent)
+        package = importlib.import_module(evaluator)
+        reference = package.COCO({"images": described, "annotations": objects, "categories": categories})
+        evaluation = getattr(package, EVALUATORS[evaluator])(reference, reference.loadRes(results), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -113,7 +119,3 @@ def _nothing(objects: list[dict[str, Any]], classes: int) -> Judged:
         size = name.rpartition("_")[2]
         figures[name] = 0.0 if present.get(size, present["all"]) else float("nan")
     return Judged(figures, precision)
-
-
-def _silent(*_: Any) -> None:
-    pass

@@ -15,7 +15,7 @@ from paperzoo.runs.code_version import numeric_files
 # number of ranks does count, and stands in the identity beside the configuration.
 OUTSIDE = {
     "": {"paths", "logger", "checkpoint", "tags", "resume", "repeat", "dry_run", "debug", "pictures"},
-    "data": {"path", "root", "hub", "workers", "in_memory", "eval_batch_size"},
+    "data": {"path", "root", "hub", "workers", "in_memory", "eval_batch_size", "evaluator"},
     "trainer": {
         *("name", "accelerator", "devices", "num_nodes", "strategy", "backend", "threads", "log_every_n_steps"),
         *("fast_dev_run", "profiler", "summary"),  # the first stands for other keys

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from paperzoo.data.interface import Batch
-from paperzoo.detection.coco_ap import BOX, MASK, judge
+from paperzoo.detection.coco_ap import BOX, DEFAULT, MASK, judge
 from paperzoo.detection.curves import OfSplit, precision_recall, write
 from paperzoo.detection.masks import encode_rle, paste
 from paperzoo.detection.pictures import beside_truth
@@ -106,7 +106,7 @@ class Detection(Task):
         results: dict[str, float] = {}
         curves = {}
         for name, kind in self.kinds.items():
-            judged = judge(images, truth, found, self.info["num_classes"], kind)
+            judged = judge(images, truth, found, self.info["num_classes"], kind, self.info.get("evaluator", DEFAULT))
             curves[name] = judged.precision
             kept = {key: value for key, value in judged.figures.items() if key in RECORDED and not math.isnan(value)}
             results |= {f"{name}_{key}": value for key, value in kept.items()}

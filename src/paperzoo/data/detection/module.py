@@ -116,6 +116,7 @@ class DetectionData(RunData):
             "stuff_classes": len(self.stuff_names),
             "mean": list(config.mean),
             "std": list(config.std),
+            "evaluator": config.evaluator,
         }
 
     @property

@@ -1,6 +1,7 @@
 """The options of detection data."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -28,6 +29,7 @@ class DetectionOptions(Data):
     group_by_aspect: bool = False  # training batches, over all ranks, are of images wider than high, or of others
     drop_last: bool = True
     workers: Count = 0
+    evaluator: Literal["faster_coco_eval", "hotcoco"] = "faster_coco_eval"  # packages that count AP: C++, Rust
     on_error: Literal["raise", "skip"] = "raise"  # malformed annotations and corrupt images: stop, or count and go on
 
     @property
@@ -50,6 +52,11 @@ class DetectionOptions(Data):
             raise UserError(
                 "data.group_by_aspect=true: with data.drop_last=false the last batch would hold both orientations; set "
                 "one of the two to its other value"
+            )
+        if find_spec(self.evaluator) is None:
+            raise UserError(
+                f"data.evaluator={self.evaluator}: the package is not installed; pip install {self.evaluator}, or take "
+                "data.evaluator=faster_coco_eval"
             )
         if self.longer and self.shorter and self.longer < max(self.shorter):
             raise UserError(f"data.longer={self.longer}: is less than data.shorter={self.shorter}")
