@@ -53,7 +53,13 @@ def evaluate(choice: Evaluation) -> dict[str, float]:
     epoch = _epoch(entry, weights)
     _show(entry, choice.weights, epoch, metrics, data.description)
     if kept:
-        about = {"run": entry.id, "weights": choice.weights, "split": choice.split, "epoch": epoch, "metrics": metrics}
+        about: dict[str, Any] = {
+            "run": entry.id,
+            "weights": choice.weights,
+            "split": choice.split,
+            "epoch": epoch,
+            "metrics": metrics,
+        }
         about |= {"class_names": [str(name) for name in data.info["class_names"]]}
         about |= {"measures": [metric._asdict() for metric in entry.task_metrics]}
         title = f"run {entry.id}: {choice.split} split, {choice.weights} weights"

@@ -94,7 +94,7 @@ def validate_within_epochs(trainer: L.Trainer, choice: Trainer, batches: int) ->
     """
     if choice.val_check_interval is None:
         return
-    trainer.val_check_interval = _interval(choice, _limited(batches, choice.limit_train_batches))  # type: ignore[attr-defined]
+    trainer.val_check_interval = _interval(choice, _limited(batches, choice.limit_train_batches))
     loop: Any = trainer.fit_loop.epoch_loop
     is_time = loop._should_check_val_fx  # Lightning's leaves out the end of an epoch that is no multiple
     loop._should_check_val_fx = lambda fetcher: (

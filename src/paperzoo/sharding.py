@@ -6,7 +6,6 @@ other run, so that everything that reads a run reads these.
 
 import copy
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import pytorch_lightning as L
@@ -27,11 +26,12 @@ UNIT = 1_000_000  # parameters, at least, of a part of the network that is whole
 
 
 class Sharded(FSDPStrategy):
-    """Lightning's strategy, with four differences.
+    """Lightning's strategy, with five differences.
 
     - The module is whole again after each fit and test: Lightning (2.6.6) leaves parts in it, which the next pass would
       take for parameters.
     - The optimiser is made before the parameters become parts, which have neither shapes nor names to group them by.
+    - Gradients are clipped by their norm over all ranks, as torch can: Lightning refuses it.
     - Checkpoints are read and written as any others, checked by their digest.
     - A resumed run's state is restored before the module is divided, as with any other strategy: Lightning restores it
       after the data was asked for its first batch.
@@ -43,17 +43,23 @@ class Sharded(FSDPStrategy):
     """
 
     def __init__(self, backend: str | None = None) -> None:
-        super().__init__(
-            process_group_backend=backend,
-            auto_wrap_policy=partial(size_based_auto_wrap_policy, min_num_params=UNIT),
-            state_dict_type="full",
-        )
-        self.whole: nn.Module | None = None  # the network as it was before it became parts
+        super().__init__(process_group_backend=backend, auto_wrap_policy=self._is_unit, state_dict_type="full")
+        self.network: nn.Module | None = None  # that is divided
+        self.whole: nn.Module | None = None  # it as it was before
+
+    def _is_unit(self, module: nn.Module, recurse: bool, nonwrapped_numel: int) -> bool:
+        """Torch's rule by size, but for the network: a task may call other methods of it than ``forward``."""
+        if not recurse and module is self.network:
+            return False
+        return size_based_auto_wrap_policy(module, recurse, nonwrapped_numel, min_num_params=UNIT)
+
+    def _clip(self, optimizer: Any, clip_val: float, **_: Any) -> None:
+        self._divided.clip_grad_norm_(clip_val)
 
     def setup(self, trainer: L.Trainer) -> None:
         """Keep the whole network, make the optimiser, and divide."""
         module: Any = self.lightning_module
-        self.whole = copy.deepcopy(module.network)
+        self.network, self.whole = module.network, copy.deepcopy(module.network)
         for parameter in module.network.parameters():  # torch (2.14) restores an optimiser's state as if all were so
             parameter.data = parameter.data.contiguous()
         module._device = self.root_device  # what Lightning does where it moves a module itself
@@ -61,6 +67,7 @@ class Sharded(FSDPStrategy):
             if self._layer_sync:
                 self.model = self._layer_sync.apply(module)
             ParallelStrategy.setup_optimizers(self, trainer)
+        self.precision_plugin.clip_grad_by_norm = self._clip  # type: ignore[method-assign]
         super().setup(trainer)
 
     def _setup_model(self, model: nn.Module) -> nn.Module:
@@ -90,7 +97,7 @@ class Sharded(FSDPStrategy):
                 state = self._full_state(everywhere=True)
                 own = {name.removeprefix(prefix): v for name, v in state.items() if name.startswith(prefix)}
                 self.whole.load_state_dict(own)
-            module.network, self.whole = self.whole, None
+            module.network, self.network, self.whole = self.whole, None, None
             module._device = torch.device("cpu")
             self.model = module
         super().teardown()
@@ -164,7 +171,7 @@ class Sharded(FSDPStrategy):
         """While it lasts, states are whole: on every rank, or on rank 0."""
         options = {"offload_to_cpu": True, "rank0_only": not everywhere}
         return FullyShardedDataParallel.state_dict_type(
-            self.model,
+            self._divided,
             StateDictType.FULL_STATE_DICT,
             FullStateDictConfig(**options),
             FullOptimStateDictConfig(**options),

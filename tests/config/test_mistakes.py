@@ -30,7 +30,7 @@ MISTAKES = [
     (S + "scheduler=cosin", ["scheduler=cosin", "schedulers: constant, cosine, ", "Did you mean cosine?"]),
     (S + "augment=rand", ["augment=rand: there is no such augment", "Did you mean rand_augment?"]),
     (S + "augment=strong augment.erase=0.1", ["augment.erase=0.1: there is no", "Did you mean data.policy.erase?"]),
-    (S + "trainer=dpp", ["trainer=dpp", "auto, cpu, ddp, ddp_cpu, gpu", "Did you mean ddp?"]),
+    (S + "trainer=dpp", ["trainer=dpp", "auto, cpu, ddp, ddp_cpu, fsdp, fsdp_cpu, gpu", "Did you mean ddp?"]),
     (S + "loss=ce", ["loss=ce", "losses: binary_cross_entropy, cross_entropy, "]),
     (S + "mix=mixupp", ["mix=mixupp", "cutmix, mixup, ", "Did you mean mixup?"]),
     (S + "hydra.run.dir=/proc/x", ["/proc/x: ", "hydra.run.dir"]),

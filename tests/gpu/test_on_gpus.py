@@ -1,20 +1,25 @@
 """What must be looked at on GPUs; never run so far, since no machine of the project has one (``make test-gpu``)."""
 
 import signal
+from pathlib import Path
 
+import forked
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from composed import compose
 from contract import configured, equal_state
 from interruption import stopped_by
 
 from paperzoo.errors import Interrupted
+from paperzoo.evaluation import evaluate
 from paperzoo.norms import SyncBatchNorm, convert
-from paperzoo.runs import checkpoints, compare
+from paperzoo.runs import checkpoints, compare, record
 from paperzoo.training import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
 ON_GPU = ["trainer=gpu", "trainer.max_epochs=2"]
 
 
@@ -52,6 +57,23 @@ def test_a_run_trains(words, tmp_path):
     assert entry.status == "finished"
     assert entry.provenance.hardware["gpus"]
     assert entry.epochs[-1]["train/loss"] < 3
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed", "bf16-mixed"])
+def test_two_gpus_with_a_part_each_train_and_leave_a_whole(precision, tmp_path):
+    words = ["model=resnet", "model.network=resnet50", "data.limit_train=256", "data.batch_size=16", "logger=none"]
+    words += ["trainer=fsdp", "trainer.max_epochs=1", f"trainer.precision={precision}", "trainer.gradient_clip_val=1"]
+    done = forked.run(TRAIN, *words, f"paths.runs_dir={tmp_path}", timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (path,) = tmp_path.glob("*/*/*/run.json")
+    entry = record.read(path.parent)
+    weights = checkpoints.load(path.parent / "checkpoints" / "last.ckpt")["state_dict"]
+    assert sum(value.numel() for name, value in weights.items() if name.endswith(("weight", "bias"))) == (
+        entry.cost.parameters
+    )
+    again = evaluate(compose("evaluate", [f"run={entry.id}", f"paths.runs_dir={tmp_path}"]))
+    assert again["test/loss"] == pytest.approx(entry.results["last"].metrics["test/loss"], rel=1e-2)
 
 
 def test_a_run_resumes_bit_for_bit(tmp_path):

@@ -58,25 +58,38 @@ def state(folder: Path, name: str) -> dict[str, torch.Tensor]:
     return checkpoints.load(folder / "checkpoints" / name)["state_dict"]
 
 
-SHARDED = ("trainer=fsdp_cpu", "trainer.max_epochs=2")
+MORE = ("trainer.max_epochs=2", "optimizer=adamw", "norm=sync_batch", "trainer.gradient_clip_val=0.05",
+        "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=2", "trainer.channels_last=false")  # fmt: skip
+SHARDED = ("trainer=fsdp_cpu", *MORE)  # AdamW spares norms and biases of decay, which parts of parameters do not say
 
 
 @pytest.fixture(scope="module")
 def sharded(tmp_path_factory):
-    """A run, left alone; AdamW spares norms and biases of decay, which parts of parameters do not say."""
-    return trained(tmp_path_factory.mktemp("sharded") / "runs", *SHARDED, "optimizer=adamw", "norm=sync_batch")
+    """A run, left alone."""
+    return trained(tmp_path_factory.mktemp("sharded") / "runs", *SHARDED)
 
 
 def test_it_follows_ddp(sharded, tmp_path):
     entry, folder = sharded
-    other, beside = trained(tmp_path / "runs", "trainer=ddp_cpu", "trainer.max_epochs=2", "optimizer=adamw",
-                            "norm=sync_batch")  # fmt: skip
+    other, beside = trained(tmp_path / "runs", "trainer=ddp_cpu", *MORE)
     assert entry.identity == other.identity  # where it is trained is no part of it
-    for row, as_ddp in zip(entry.epochs, other.epochs, strict=True):
+    assert [row["epoch"] for row in entry.epochs] == [row["epoch"] for row in other.epochs]
+    for row, as_ddp in zip(entry.whole_epochs, other.whole_epochs, strict=True):
         assert row["train/loss"] == pytest.approx(as_ddp["train/loss"], rel=1e-3)
     one, two = state(folder, "last.ckpt"), state(beside, "last.ckpt")
-    assert one.keys() == two.keys()
-    assert all(one[name].shape == two[name].shape for name in one)
+    assert [(name, value.shape) for name, value in one.items()] == [(name, value.shape) for name, value in two.items()]
+    one, two = (read_optimizer(place) for place in (folder, beside))
+    assert one["param_groups"] == two["param_groups"]
+    for number, kinds in two["state"].items():  # what has moved most is far from rounding
+        assert one["state"][number]["step"] == kinds["step"]
+        for kind in ("exp_avg", "exp_avg_sq"):
+            scale = float(kinds[kind].abs().max())
+            assert float((one["state"][number][kind] - kinds[kind]).abs().max()) < 0.2 * scale + 1e-9
+
+
+def read_optimizer(folder: Path) -> dict:
+    (found,) = checkpoints.load(folder / "checkpoints" / "state.ckpt")["optimizer_states"]
+    return found
 
 
 def test_what_it_leaves_is_as_of_any_run(sharded):
@@ -90,10 +103,10 @@ def test_what_it_leaves_is_as_of_any_run(sharded):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("steps", [2, 6, 9])
+@pytest.mark.parametrize("steps", [1, 3, 5])  # after 1 and 5 a validation follows, 3 is the end of an epoch
 def test_an_interrupted_run_goes_on(sharded, steps, tmp_path):
     entry, folder = sharded
-    words = (*SHARDED, "optimizer=adamw", "norm=sync_batch", "resume=auto")
+    words = (*SHARDED, "resume=auto")
     trained(tmp_path / "runs", *words, stop=steps, code=128 + signal.SIGTERM)
     again, other = trained(tmp_path / "runs", *words)
     assert again.segments[-1].from_step == steps
@@ -103,22 +116,16 @@ def test_an_interrupted_run_goes_on(sharded, steps, tmp_path):
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
-def test_its_state_is_that_of_an_optimiser_of_the_whole_network(sharded, tmp_path):
-    """DDP goes on with it: the numbers of parameters are those of the groups, decayed and spared."""
-    _, folder = sharded
-    saved = checkpoints.load(folder / "checkpoints" / "state.ckpt")
-    weights, (optimizer,) = saved["state_dict"], saved["optimizer_states"]
-    decayed, spared = (group["params"] for group in optimizer["param_groups"])
-    shapes = [optimizer["state"][number]["exp_avg"].shape for number in (*decayed, *spared)]
-    assert [*decayed, *spared] == list(range(len(shapes)))
-    assert all(len(shape) > 1 for shape in shapes[: len(decayed)])
-    assert all(len(shape) == 1 for shape in shapes[len(decayed) :])
-    names = [name for name in weights if name.endswith(("weight", "bias"))]
-    assert sorted(shapes) == sorted(weights[name].shape for name in names)
+@pytest.mark.full
+def test_ddp_goes_on_with_its_state(sharded, tmp_path):
+    entry, _ = sharded
+    trained(tmp_path / "runs", *SHARDED, "resume=auto", stop=4, code=128 + signal.SIGTERM)
+    again, _ = trained(tmp_path / "runs", "trainer=ddp_cpu", *MORE, "resume=auto")
+    assert again.segments[-1].from_step == 4
+    assert again.epochs[-1]["train/loss"] == pytest.approx(entry.epochs[-1]["train/loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize(("words", "line"), [
-    (["trainer.gradient_clip_val=1"], "trainer.gradient_clip_val=1.0 with trainer.strategy=fsdp: Lightning's"),
     (["trainer.precision=64-true"], "trainer.precision=64-true with trainer.strategy=fsdp: Lightning's"),
     (["average=moving"], "average=moving with trainer.strategy=fsdp: the average is of whole weights"),
     (["procedure=snapshot", "model=boosting"], "procedure=snapshot with trainer.strategy=fsdp: its stages"),
@@ -129,7 +136,7 @@ def test_its_state_is_that_of_an_optimiser_of_the_whole_network(sharded, tmp_pat
 ])  # fmt: skip
 def test_what_cannot_be_divided_is_one_line(words, line):
     with pytest.raises(UserError) as told:
-        compose("train", [*WORDS, *SHARDED, *words])
+        compose("train", [*WORDS, "trainer=fsdp_cpu", *words])
     assert str(told.value).startswith(line)
 
 

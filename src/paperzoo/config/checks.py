@@ -216,10 +216,6 @@ def _sharding(config: Config) -> None:
             config.average is not None,
             "the average is of whole weights, for which one rank has no room",
         ),
-        f"trainer.gradient_clip_val={trainer.gradient_clip_val}": (
-            trainer.gradient_clip_val is not None,
-            "Lightning's FSDP cannot clip by the norm over all ranks",
-        ),
         f"trainer.precision={trainer.precision}": (
             trainer.precision == "64-true",
             "Lightning's FSDP has 32-true, 16-mixed and bf16-mixed",
