@@ -20,7 +20,7 @@ UNLABELLED = (0.85, 0.85, 0.85)
 # Why the two curves of a panel are no pair: training is usually the worse of the two, and that is no sign of anything.
 NOTE = (
     "Training: mean over the epoch of what is optimised (augmented or mixed samples, smoothed targets, weights that "
-    "still change). Validation: the plain metric at the end of the epoch."
+    "still change). Validation: the plain metric at that point of training."
 )
 BYTE = 256  # classes that a map of bytes has room for
 LEGEND = 20  # classes named beside a picture of maps, those with the most pixels
