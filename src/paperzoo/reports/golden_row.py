@@ -7,7 +7,9 @@ Metrics in float32 repeat bit for bit only on the processor that they were measu
 import csv
 import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -48,9 +50,15 @@ def losses(entry: Record, data_dir: str) -> list[float]:
     """The losses of a recorded run's first steps, in float64 on one process."""
     with tempfile.TemporaryDirectory() as runs:
         paths = Paths(runs_dir=runs, data_dir=data_dir)
-        share = entry.config["data"].get("test")
-        fewer = {} if isinstance(share, float) and share < 1 else {"test": TESTED}  # a text is cut into shares
-        return losses_of(as_recorded(entry, paths, trainer=TRAINER, data=fewer))
+        return losses_of(as_recorded(entry, paths, trainer=TRAINER, data=_fewer(entry.config["data"])))
+
+
+def _fewer(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that test on few images. Of a text the test split is a share, which stays."""
+    if data.get("test_split"):
+        return {"test_split": f"test[:{TESTED}]"}
+    share = data.get("test")
+    return {} if isinstance(share, float) and share < 1 else {"test": TESTED}
 
 
 def losses_of(config: Config) -> list[float]:
