@@ -259,9 +259,10 @@ def _gpus(config: Config) -> None:
 
     there = torch.cuda.device_count()
     if not there:
+        several = "fsdp_cpu" if config.trainer.strategy == "fsdp" else "ddp_cpu"
         raise UserError(
             f"trainer={config.trainer.name}: there is no GPU that torch can use here; use trainer=cpu or "
-            "trainer=ddp_cpu"
+            f"trainer={several}"
         )
     if config.trainer.devices > there:
         raise UserError(f"trainer.devices={config.trainer.devices}: there are {there} GPUs here")
