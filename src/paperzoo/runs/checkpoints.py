@@ -127,8 +127,18 @@ def newest_state(folder: Path) -> Path | None:
 def remove_states(folder: Path, *, keep: bool = False) -> None:
     """Delete the exact states of a run that is finished, all but the last one where that is kept."""
     for name in (PREVIOUS,) if keep else (STATE, PREVIOUS):
-        (folder / name).unlink(missing_ok=True)
-        digest_path(folder / name).unlink(missing_ok=True)
+        remove(folder / name)
+
+
+def remove(path: Path) -> None:
+    """Delete a checkpoint and its digest, if it is there."""
+    path.unlink(missing_ok=True)
+    digest_path(path).unlink(missing_ok=True)
+
+
+def kept(folder: Path) -> list[Path]:
+    """Those of single steps in a folder of checkpoints, in their order: see ``runs/kept.py``."""
+    return sorted(folder.glob("step_*.ckpt"), key=lambda path: int(path.stem.removeprefix("step_")))
 
 
 def is_whole(path: Path) -> bool:
