@@ -128,10 +128,8 @@ class Stages:
         module.forget_state()
         trainer.save_checkpoint(self.session.checkpoints / checkpoints.LAST, weights_only=True)
 
-    def _kept(self, average: Any) -> KeptCheckpoints | None:
+    def _kept(self, average: Any) -> KeptCheckpoints:
         choice = self.config.checkpoint
-        if choice.top_k is None and choice.every_n_epochs is None:
-            return None
         return KeptCheckpoints(
             self.session.checkpoints,
             self.module.headline(),

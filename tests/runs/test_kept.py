@@ -83,6 +83,25 @@ def test_an_interrupted_run_keeps_the_same(kept, steps, tmp_path):
 
 
 @pytest.mark.full
+@pytest.mark.parametrize(
+    ("first", "then", "rows", "k", "regular"),
+    [
+        ((), KEPT, slice(3, None), 2, {"step_18"}),  # ranked from where it goes on
+        (KEPT, (), slice(0, 3), 2, set()),  # what was kept stays
+        (("checkpoint.top_k=3",), ("checkpoint.top_k=1",), slice(0, None), 1, set()),
+    ],
+)
+def test_an_interrupted_run_may_go_on_with_another_choice(first, then, rows, k, regular, tmp_path, recwarn):
+    with stopped_by(signal.SIGTERM, after_steps=11), pytest.raises(Interrupted):
+        run(tmp_path, *first)
+    entry, _ = run(tmp_path, *then, "resume=auto")
+    ranked = sorted(entry.epochs[rows], key=lambda row: -row["val/top1"])
+    expected = {f"step_{row['step']}" for row in ranked[:k]} | regular
+    assert entry.checkpoints.keys() - {"last", "best"} == expected
+    assert not [warning for warning in recwarn if "callbacks used to create" in str(warning.message)]
+
+
+@pytest.mark.full
 def test_an_extended_run_keeps_what_the_longer_one_does(tmp_path):
     longer, alone = run(tmp_path / "longer", *KEPT)
     first, _ = run(tmp_path, *KEPT, "trainer.max_epochs=2")

@@ -29,8 +29,8 @@ class KeptCheckpoints(L.Callback):
         metric: the task's first, by which validations are ranked; the first of equals is the better.
         history: the run's rows; it must come before this among the callbacks.
         average: of the weights, where one is kept.
-        top_k: how many of the best stay; None: none for that.
-        every_n_epochs: of the fit; None: none for that.
+        top_k: how many of the best stay; None: no more are kept for that, and what an interrupted run kept stays.
+        every_n_epochs: of the fit; None: likewise.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class KeptCheckpoints(L.Callback):
     def _keep(self, trainer: L.Trainer, pl_module: Any, *, regular: bool) -> None:
         """Save these weights if they are to stay, then delete those that are no longer among the best."""
         name = f"step_{self.history.last_step}.ckpt"
-        left = self._rank(name, from_rank_zero(pl_module.results.get("val", {}).get(self.metric.name)))
+        left = self._rank(name, pl_module) if self.top_k else []
         if regular and name not in self.regular:
             self.regular.append(name)
         if regular or name in self.top:
@@ -71,8 +71,9 @@ class KeptCheckpoints(L.Callback):
             for file in left:
                 checkpoints.remove(self.folder / file)
 
-    def _rank(self, name: str, value: float | None) -> list[str]:
+    def _rank(self, name: str, pl_module: Any) -> list[str]:
         """Give a validation its place; the files that lose theirs and are kept for nothing else."""
+        value = from_rank_zero(pl_module.results.get("val", {}).get(self.metric.name))
         if value is None or math.isnan(value):
             return []
         sign = -1 if self.metric.goal == "max" else 1
