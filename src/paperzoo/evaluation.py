@@ -104,7 +104,7 @@ def restored(
         entry: its record.
         folder: of the run.
         paths: of this machine.
-        weights: last or best.
+        weights: last, best, or step_<n>.
         accelerator: as Lightning names it.
         places: of the data, where it has moved.
 

@@ -19,6 +19,7 @@ from paperzoo.runs import checkpoints
 from paperzoo.runs.exact_state import Best, ExactState, Interval
 from paperzoo.runs.history import History
 from paperzoo.runs.identity import without_places
+from paperzoo.runs.kept import KeptCheckpoints
 from paperzoo.runs.record import StageRecord
 from paperzoo.runs.session import Keeper, Session
 from paperzoo.tasks.task import Task
@@ -108,7 +109,8 @@ class Stages:
         )
         average, stopping = self._average(), self._stopping()
         self.best.average = average
-        own = [average, self.history, self.best, Keeper(self.session, self.history), stopping, exact]
+        keeper = Keeper(self.session, self.history)
+        own = [average, self.history, self.best, self._kept(average), keeper, stopping, exact]
         own = [callback for callback in own if callback is not None]
         trainer.callbacks += own  # type: ignore[attr-defined]
         path = self.session.state if state is not None else None
@@ -125,6 +127,17 @@ class Stages:
         data.begin_stage()  # what reads training batches from now on begins with the first
         module.forget_state()
         trainer.save_checkpoint(self.session.checkpoints / checkpoints.LAST, weights_only=True)
+
+    def _kept(self, average: Any) -> KeptCheckpoints:
+        choice = self.config.checkpoint
+        return KeptCheckpoints(
+            self.session.checkpoints,
+            self.module.headline(),
+            self.history,
+            average,
+            top_k=choice.top_k,
+            every_n_epochs=choice.every_n_epochs,
+        )
 
     def _average(self) -> Any:
         return build(self.config.average) if self.config.average else None

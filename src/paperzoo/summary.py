@@ -1,5 +1,6 @@
 """What a run says of itself in the terminal, at its start and at its end."""
 
+from pytorch_lightning.utilities.model_summary import ModelSummary
 from rich.markup import escape
 
 from paperzoo.config.schema import Config
@@ -9,6 +10,7 @@ from paperzoo.errors import UserError
 from paperzoo.runs import checkpoints, compare, folders, members, record
 from paperzoo.runs.record import Record
 from paperzoo.runs.session import SKIPPED, Session
+from paperzoo.tasks.task import Task
 
 
 def announce(display: Display, config: Config, data: RunData, session: Session, new_head: str | None = None) -> None:
@@ -34,6 +36,12 @@ def announce(display: Display, config: Config, data: RunData, session: Session, 
         display.line(f"only a part of the data, in batches: {', '.join(f'{k} {v:g}' for k, v in limits.items())}")
     verb = f"goes on from step {session.record.segments[-1].from_step:,}" if session.state else "begins"
     display.line(f"run {session.record.id} {verb} in {session.folder}")
+
+
+def layers(module: Task, depth: int) -> str:
+    """Lightning's table of layers, but for its last column and line: FLOPs, of which it counts 0 without an example."""
+    lines = str(ModelSummary(module, max_depth=depth)).splitlines()
+    return "\n".join(line.rpartition(" |")[0].rstrip() or line for line in lines if not line.endswith("Total Flops"))
 
 
 def what_is_left(session: Session) -> str:
@@ -67,6 +75,8 @@ def show(display: Display, session: Session, entry: Record) -> None:
             "reproduce": f"python src/reproduce.py {entry.id}",
         }
     )
+    if kept := [name for name in entry.checkpoints if name.startswith("step_")]:
+        display.line(f"kept besides: {', '.join(kept)} (weights={kept[-1]})")
     skipped = ", ".join(f"{count:,} of {split}" for split, count in entry.data.skipped.items() if count)
     if skipped:
         display.line(f"skipped what is corrupt: {skipped} (data.on_error=skip); {session.folder / SKIPPED} names them")

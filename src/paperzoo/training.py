@@ -6,7 +6,6 @@ from typing import Any
 
 import pytorch_lightning as L
 from matplotlib.figure import Figure
-from pytorch_lightning.utilities.model_summary import ModelSummary
 
 from paperzoo import accounting, pictures, reliability, results, sharding, summary
 from paperzoo.config import build, dump
@@ -65,7 +64,7 @@ def _train(config: Config) -> Record | None:
     try:
         summary.announce(display, config, data, session, module.new_head)
         if config.trainer.summary:
-            display.console.print(str(ModelSummary(module, max_depth=config.trainer.summary)), soft_wrap=True)
+            display.console.print(summary.layers(module, config.trainer.summary), soft_wrap=True)
         tracker = _tracker(config, session, display)
         _go_through(config, trainer, data, module, session, History(display, tracker.log if tracker else None), watch)
     except BaseException as error:

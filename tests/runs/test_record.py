@@ -1,6 +1,7 @@
 """The record and the run folder: identity, reading, damage, folders."""
 
 import json
+import pickle
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -197,9 +198,27 @@ def test_a_hostile_checkpoint_is_refused_and_not_run(tmp_path):
     path, mark = tmp_path / "evil.ckpt", tmp_path / "mark"
     torch.save({"state_dict": {}, "evil": Hostile(mark)}, path)
     checkpoints.digest_path(path).write_text(checkpoints.file_digest(path))
-    with pytest.raises(UserError, match="refused, it holds more than tensors and plain data"):
+    with pytest.raises(UserError, match=r"refused, it holds more than tensors and plain data \(getattr\)$"):
         checkpoints.load(path)
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"", r"damaged, it cannot be read \(EOFError\)$"),
+        (b"not weights", r"is no checkpoint of PyTorch's$"),
+        (b"\x89PNG\r\n\x1a\n", r"is no checkpoint of PyTorch's$"),
+        (b"PK\x03\x04", "damaged, it cannot be read"),
+        (pickle.dumps({"a": Path("b")}), r"is no checkpoint of PyTorch's$"),
+    ],
+)
+def test_a_file_that_holds_no_weights_is_one_line_that_advises_nothing_unsafe(content, line, tmp_path):
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=line) as caught:
+        checkpoints.read_plain(path)
+    assert "weights_only" not in str(caught.value)
 
 
 def test_starts_at_the_same_moment_get_folders_of_their_own(tmp_path):

@@ -4,6 +4,7 @@ Hydra composes ``conf/``; these classes say which keys, types and ranges are all
 that a mistake is reported at once. Keys that only some choices have are typed where these are implemented.
 """
 
+import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -208,12 +209,23 @@ class Logger(Choice):
     target: str | None = Field(default=None, alias="_target_")  # type: ignore[assignment]
 
 
+WEIGHTS = re.compile(r"last|best|step_[1-9][0-9]*")  # of a run: the names of its checkpoints
+
+
+def _weights(value: Any) -> Any:
+    if not (isinstance(value, str) and WEIGHTS.fullmatch(value)):
+        raise PydanticCustomError("weights", "last, best, or step_<n> of a run with checkpoint.top_k or every_n_epochs")
+    return value
+
+
 class Checkpoint(Node):
-    """How often the exact state is saved, so that an interrupted run loses at most this much."""
+    """How often the exact state is saved, so that an interrupted run loses at most this much; and what else is kept."""
 
     every_steps: Positive | None = None
     every_seconds: Annotated[float, Field(gt=0)] | None = None
     keep_state: bool = True  # of a finished run, so that it can be extended
+    top_k: Positive | None = None  # the weights of so many of the best validations
+    every_n_epochs: Positive | None = None  # those after every n-th epoch
 
 
 class Paths(Node):
@@ -263,7 +275,7 @@ class Evaluation(Node):
     """The configuration of ``evaluate.py``."""
 
     run: str  # an id, a unique prefix, a run folder, or a file of predictions
-    weights: Literal["last", "best"]
+    weights: Annotated[str, BeforeValidator(_weights)]
     split: Literal["test", "val"]
     norm_statistics: Literal["moving_average", "batch_average"] = "moving_average"
     norm_batches: Positive = 100  # batch_average: training batches to average over, at most an epoch's

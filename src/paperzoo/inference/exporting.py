@@ -70,7 +70,7 @@ def run(
         run: its id or folder, or one of its checkpoints.
         out: the file; None names it after the run.
         format: onnx, torch_export or safetensors.
-        weights: last or best.
+        weights: last, best, or step_<n>.
         member: of an ensemble, from 0: its network alone; None: the whole.
         images: how many of the test split it is checked on.
         photos: a folder of photos to check it on, where the run's data is not here.

@@ -3,12 +3,13 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from paperzoo.config import build, load_config, older
+from paperzoo.config.schema import WEIGHTS
 from paperzoo.data.interface import make_data
 from paperzoo.errors import UserError
 from paperzoo.inference import safetensors
@@ -19,7 +20,7 @@ from paperzoo.procedures.fit import Fit
 from paperzoo.reproduction import ONE_DEVICE
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.record import Record
-from paperzoo.runs.weights import FILES, of_run
+from paperzoo.runs.weights import of_run
 from paperzoo.tasks import making
 from paperzoo.tasks.task import Task
 
@@ -40,7 +41,7 @@ class Trained(NamedTuple):
 
 def load(
     source: str | Path,
-    weights: Literal["last", "best"] = "last",
+    weights: str = "last",
     *,
     member: int | None = None,
     runs_dir: str | Path | None = None,
@@ -52,7 +53,7 @@ def load(
 
     Args:
         source: a run's folder or id, one of its checkpoints, or a file of ``export.py format=safetensors``.
-        weights: after the last epoch, or best on validation.
+        weights: ``last``, after the last epoch; ``best``, on validation; or ``step_<n>``, where the run kept them.
         member: of an ensemble, from 0: its network alone.
         runs_dir: where ids are looked for; None is the variable ``RUNS_DIR``, else ``runs``.
         device: where the network is put.
@@ -90,8 +91,8 @@ def read(source: str | Path, weights: str = "last", *, runs_dir: str | Path | No
     places = Path(runs_dir if runs_dir is not None else os.environ.get("RUNS_DIR", "runs"))
     folder = folders.find(places, str(source))
     entry = record.read(folder)
-    if weights not in FILES:
-        raise UserError(f"weights={weights}: must be one of {', '.join(FILES)}")
+    if not WEIGHTS.fullmatch(weights):
+        raise UserError(f"weights={weights}: must be last, best, or step_<n> where the run kept them")
     return _of_checkpoint(of_run(folder, entry, weights), entry, entry.id)
 
 

@@ -7,6 +7,7 @@ the one before it is used. Everything loads with ``weights_only=True``.
 import hashlib
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,7 +15,7 @@ from typing import Any, BinaryIO
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from paperzoo.errors import UserError
+from paperzoo.errors import UserError, first_line
 from paperzoo.files import temporary_path, write_atomically
 from paperzoo.runs import folders
 
@@ -104,10 +105,13 @@ def read_plain(path: Path, map_location: Any = "cpu") -> dict[str, Any]:
     try:
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: refused, it holds more than tensors and plain data ({reason})") from None
+        if "Unsupported operand" in str(error):  # bytes that are none of torch's
+            raise UserError(f"{path}: is no checkpoint of PyTorch's") from None
+        found = re.search(r"GLOBAL (\S+)", str(error))  # what it names; torch's first lines only advise to trust it
+        more = f" ({found[1]})" if found else ""
+        raise UserError(f"{path}: refused, it holds more than tensors and plain data{more}") from None
     except (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError) as error:  # text, say
-        raise UserError(f"{path}: damaged, it cannot be read ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: damaged, it cannot be read ({first_line(error)})") from None
 
 
 def step_of(state: dict[str, Any]) -> int:
@@ -127,8 +131,18 @@ def newest_state(folder: Path) -> Path | None:
 def remove_states(folder: Path, *, keep: bool = False) -> None:
     """Delete the exact states of a run that is finished, all but the last one where that is kept."""
     for name in (PREVIOUS,) if keep else (STATE, PREVIOUS):
-        (folder / name).unlink(missing_ok=True)
-        digest_path(folder / name).unlink(missing_ok=True)
+        remove(folder / name)
+
+
+def remove(path: Path) -> None:
+    """Delete a checkpoint and its digest, if it is there."""
+    path.unlink(missing_ok=True)
+    digest_path(path).unlink(missing_ok=True)
+
+
+def kept(folder: Path) -> list[Path]:
+    """Those of single steps in a folder of checkpoints, in their order: see ``runs/kept.py``."""
+    return sorted(folder.glob("step_*.ckpt"), key=lambda path: int(path.stem.removeprefix("step_")))
 
 
 def is_whole(path: Path) -> bool:

@@ -71,16 +71,17 @@ def parents(config: Config) -> list[Parent]:
 
 
 def bring(config: Config, folder: Path) -> Path | None:
-    """Copy the parent's state and best weights into a new run's folder, from where an interrupted run goes on."""
+    """Copy the parent's state, its best weights and those it kept into a new run's folder, which goes on from there."""
     found = parent_of(config)
     if found is None:
         return None
     state = checkpoints.newest_state(found[0])
     assert state is not None
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    for source, name in ((found[0] / "checkpoints" / checkpoints.BEST, checkpoints.BEST), (state, checkpoints.STATE)):
+    own = found[0] / "checkpoints"
+    for source in (own / checkpoints.BEST, *checkpoints.kept(own), state):
         if source.is_file():
-            target = folder / "checkpoints" / name
+            target = folder / "checkpoints" / (checkpoints.STATE if source == state else source.name)
             shutil.copyfile(source, target)
             shutil.copyfile(checkpoints.digest_path(source), checkpoints.digest_path(target))
     return folder / "checkpoints" / checkpoints.STATE

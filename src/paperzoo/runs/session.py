@@ -100,9 +100,13 @@ class Session:
         self.record.results = results
         self.record.epochs, self.record.stages = list(epochs), stages
         self.record.checkpoints = {
-            name: f"checkpoints/{file}"
-            for name, file in (("last", checkpoints.LAST), ("best", checkpoints.BEST))
-            if (self.checkpoints / file).is_file()
+            path.stem: f"checkpoints/{path.name}"
+            for path in (
+                self.checkpoints / checkpoints.LAST,
+                self.checkpoints / checkpoints.BEST,
+                *checkpoints.kept(self.checkpoints),
+            )
+            if path.is_file()
         }
         speed = f"{self.record.unit}s_per_second"
         trained = [row for row in epochs if speed in row]

@@ -4,13 +4,12 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-from paperzoo.config.schema import Config
+from paperzoo.config.schema import WEIGHTS, Config
 from paperzoo.errors import UserError
 from paperzoo.runs import folders, record
 from paperzoo.runs.record import Parent, Record
 
 RUN = "run:"
-FILES = {"last": folders.LAST, "best": folders.BEST}
 
 
 class Weights(NamedTuple):
@@ -37,24 +36,24 @@ def find(name: str, runs_dir: Path, option: str = "model.checkpoint") -> Weights
             raise UserError(f"{option}={name}: there is no such file")
         return Weights(path)
     run, _, kind = name.removeprefix(RUN).partition(":")
-    if kind not in ("", *FILES):
-        raise UserError(f"{option}={name}: a run has weights {' and '.join(FILES)}; write run:<id>:best")
+    if kind and not WEIGHTS.fullmatch(kind):
+        raise UserError(f"{option}={name}: a run has weights last, best, and step_<n> where it kept them")
     folder = folders.find(runs_dir.resolve(), run)
     entry = record.read(folder)
     kind = kind or "last"
-    path = folder / "checkpoints" / FILES[kind]
+    path = folder / "checkpoints" / f"{kind}.ckpt"
     if not path.is_file():
         raise UserError(f"{option}={name}: {_without(entry, kind)}")
     return Weights(path, Parent(id=entry.id, identity=entry.identity, weights=kind))
 
 
 def of_run(folder: Path, entry: Record, kind: str) -> Path:
-    """A run's checkpoint, ``last`` or ``best``.
+    """A run's checkpoint, ``last``, ``best`` or one that it kept, ``step_<n>``.
 
     Raises:
         UserError: it has none.
     """
-    path = folder / entry.checkpoints.get(kind, f"checkpoints/{FILES[kind]}")
+    path = folder / entry.checkpoints.get(kind, f"checkpoints/{kind}.ckpt")
     if path.is_file():
         return path
     if kind in entry.checkpoints:
