@@ -18,7 +18,7 @@ from paperzoo.errors import UserError
 from paperzoo.machine import make_trainer
 from paperzoo.norms.batch_average import batch_average
 from paperzoo.predictions import files
-from paperzoo.predictions.keeping import Kept
+from paperzoo.predictions.keeping import Kept, KeptObjects
 from paperzoo.reproduction import ONE_DEVICE, as_recorded
 from paperzoo.runs import checkpoints, folders, record
 from paperzoo.runs.record import Record
@@ -71,7 +71,8 @@ def _keeping(choice: Evaluation, entry: Record, folder: Path, module: Any) -> Ke
     """What keeps the predictions, and where asked for the maps."""
     stem = _stem(choice, folder)
     maps = stem.with_name(f"{stem.name}_maps") if choice.maps else None
-    return Kept(module, entry.config["data"].get("task", "classification"), maps)
+    task = entry.config["data"].get("task", "classification")
+    return (KeptObjects if task == "detection" else Kept)(module, task, maps)
 
 
 def _stem(choice: Evaluation, folder: Path) -> Path:

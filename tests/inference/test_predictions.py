@@ -1,5 +1,6 @@
 """A run's predictions as a file: the network's, sample by sample, and the same metrics without it."""
 
+import json
 import math
 
 import numpy as np
@@ -9,14 +10,21 @@ import torch
 from composed import compose
 from contract import configured
 from PIL import Image
+from pycocotools import mask as coco
 
 import paperzoo
 from paperzoo import evaluation
 from paperzoo.data.images.maps import IGNORED
+from paperzoo.data.interface import Batch
+from paperzoo.detection.masks import encode_rle
 from paperzoo.errors import UserError
-from paperzoo.predictions import classes, files, maps
+from paperzoo.inference import loading
+from paperzoo.predictions import classes, files, maps, objects
+from paperzoo.predictions.keeping import Kept, KeptObjects
 from paperzoo.predictions.kind import Given
 from paperzoo.runs import folders
+from paperzoo.tasks.detection import at_size, sizes_of
+from paperzoo.tasks.making import make_module
 from paperzoo.tasks.segmentation import scores
 from paperzoo.training import load_data
 
@@ -148,10 +156,130 @@ def test_pixels_without_a_label_count_nowhere():
     assert math.isnan(d.accuracy)
 
 
+def of_image(label, box, rows, **more):
+    """An object on an image of (60, 80), its mask the first rows of its box."""
+    x, y, w, _ = box
+    mask = np.zeros((1, 60, 80), bool)
+    mask[0, y : y + rows, x : x + w] = True
+    (code,) = encode_rle(mask)
+    return {"bbox": [float(side) for side in box], "category_id": label, "segmentation": code, **more}
+
+
+@pytest.mark.parametrize("paper", ["mask_rcnn", "ssd"])
+def test_objects_in_the_file_give_average_precision_as_by_hand(paper, tmp_path, capsys):
+    """Of two objects of class 0 one is found, with an IoU of boxes of 1 and of masks of 0.72; one find is wrong."""
+    box = (10, 10, 20, 25)
+    there = [
+        [of_image(0, box, 25, iscrowd=0, area=500.0), of_image(1, (40, 5, 30, 30), 30, iscrowd=1, area=900.0)],
+        [of_image(0, box, 25, iscrowd=0, area=500.0)],
+        [],
+    ]
+    found = [[of_image(0, box, 18, score=0.9)], [], [of_image(2, (5, 5, 9, 9), 9, score=0.8)]]
+    segments = paper == "mask_rcnn"
+    if not segments:
+        found = [[{k: v for k, v in one.items() if k != "segmentation"} for one in own] for own in found]
+    config = configured(paper)
+    module = make_module(config, load_data(config))
+    kept = KeptObjects(module, "detection")
+    with kept:
+        for index in ([0, 1], [2]):
+            module.collected += [((60, 80), there[k], found[k]) for k in index]
+            kept.on_test_batch_end(None, module, None, Batch(None, None, torch.tensor(index)), 0)
+    metrics = {f"test/{name}": value for name, value in module.compute("test").items()}
+    assert metrics["test/box_ap"] == pytest.approx(51 / 101)  # a recall of one half at a precision of 1
+    assert not segments or metrics["test/mask_ap"] == pytest.approx(51 / 101 / 2)  # at half of the IoUs
+
+    names = [f"[{k}]" for k in range(10)]
+    about = {"run": "abc", "weights": "last", "split": "test", "epoch": 1, "metrics": metrics, "class_names": names}
+    measures = [metric._asdict() for metric in type(module).metrics]
+    kept.store(tmp_path / "a.parquet", about | {"measures": measures}, "")
+    printed = capsys.readouterr().out
+    table = pd.read_parquet(tmp_path / "a.parquet")
+    assert table["index"].tolist() == [0, 1, 2]
+    assert table[["height", "width"]].to_numpy().tolist() == [[60, 80]] * 3
+    stored = [[json.loads(text) for text in table[name]] for name in ("truth", "found")]
+    assert [[len(own) for own in part] for part in stored] == [[2, 1, 0], [1, 0, 1]]
+    assert all(("segmentation" in one) == segments for part in stored for own in part for one in own)
+    assert stored[1][0][0]["bbox"] == list(box)
+    assert stored[0][0][1]["iscrowd"] == 1
+    assert not segments or coco.area(stored[1][0][0]["segmentation"]) == 360
+
+    assert files.evaluate(tmp_path / "a.parquet") == metrics
+    again = capsys.readouterr().out
+    assert "every metric equals that of the network" in again
+    cells = ["25.25", "%", "50.50", "%"] * segments + ["50.50", "%", "50.50", "%"]
+    for text in (printed, again):
+        rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.startswith("[")}
+        assert rows["[0]"] == ["2", "1", *cells]
+        assert rows["[1]"] == ["0", "0"]  # a crowd alone
+        assert rows["[2]"] == ["0", "1"]
+
+
+def test_a_split_without_detections_has_a_table():
+    there = [[{"bbox": [1.0, 1.0, 5.0, 5.0], "category_id": 1, "iscrowd": 0, "area": 25.0}], []]
+    batch = objects.Objects().rows([((9, 9), own, []) for own in there], 2)
+    assert objects.Objects().metrics_of([batch], 2)["box_ap"] == 0.0
+    a, b = objects.of_classes([batch], ["a", "b"])
+    assert (a.objects, b.objects, b.detections) == (0, 1, 0)
+    assert b.figures == {"box AP": 0.0, "box AP50": 0.0}
+    assert math.isnan(a.figures["box AP"])
+
+
+@pytest.mark.full
+def test_objects_are_the_networks_and_give_its_metrics_without_it(runs, detector, capsys, monkeypatch):
+    words = [f"run={detector.id}", "predictions=true", "accelerator=cpu", f"paths.runs_dir={runs}"]
+    metrics = evaluation.evaluate(compose("evaluate", words))
+    assert metrics == {k: v for k, v in detector.results["last"].metrics.items() if k in metrics}
+    folder = folders.find(runs, detector.id) / "predictions"
+    assert [path.name for path in folder.iterdir()] == ["test_last.parquet"]
+    table = pd.read_parquet(folder / "test_last.parquet")
+
+    data = load_data(configured("mask_rcnn"))
+    module = loading.read(detector.id, runs_dir=runs).module
+    wanted, there = [], []
+    for batch in data.test_dataloader():
+        own = data.on_after_batch_transfer(batch, 0)
+        with torch.no_grad():
+            every = module.network.detect(own.inputs, sizes_of(own), **module.detecting)
+        wanted += [at_size(one, t["size"], t["original"]) for one, t in zip(every, own.targets, strict=True)]
+        there += own.targets
+    assert table["index"].tolist() == list(range(len(wanted)))
+    total = 0
+    for row, one, target in zip(table.itertuples(), wanted, there, strict=True):
+        assert (row.height, row.width) == target["original"]
+        assert [o["bbox"] for o in json.loads(row.truth)] == [o["bbox"] for o in target["truth"]]
+        found = json.loads(row.found)
+        assert [o["score"] for o in found] == pytest.approx(one["scores"].tolist(), abs=1e-5)
+        assert all(o["segmentation"]["size"] == [row.height, row.width] for o in found)
+        total += len(found)
+    assert total > 0
+
+    validated = evaluation.evaluate(compose("evaluate", [*words, "split=val"]))
+    monkeypatch.setattr(evaluation, "restored", None)  # no network is made
+    assert evaluation.evaluate(compose("evaluate", [f"run={folder / 'val_last.parquet'}"])) == validated
+    capsys.readouterr()
+    assert evaluation.evaluate(compose("evaluate", [f"run={folder / 'test_last.parquet'}"])) == metrics
+    printed = capsys.readouterr().out
+    assert "every metric equals that of the network" in printed
+    every = [[o for text in table[name] for o in json.loads(text)] for name in ("truth", "found")]
+    counts = [sum(o["category_id"] == 3 for o in part) for part in every]
+    three = next(line.split() for line in printed.splitlines() if line.startswith("3 "))
+    assert three[1:3] == [f"{count:,}" for count in counts]
+
+
+def test_another_task_has_no_predictions():
+    with pytest.raises(UserError, match="classification or segmentation or detection of images, this is language"):
+        Kept(None, "language")
+
+
 @pytest.mark.full
 def test_what_has_no_predictions_is_one_line(runs, classifier, detector):
     for entry, words, line in (
-        (detector, ["predictions=true"], "is for runs that do classification or segmentation of images, this is detec"),
+        (
+            detector,
+            ["predictions=true", "maps=true"],
+            "maps=true: is for runs of segmentation, this one is of detection",
+        ),
         (classifier, ["predictions=true", "maps=true"], "maps=true: is for runs of segmentation, this one is of class"),
         (classifier, ["maps=true"], "maps=true: goes with predictions=true"),
     ):

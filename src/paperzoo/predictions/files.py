@@ -19,10 +19,11 @@ from paperzoo.metric import Metric
 from paperzoo.predictions.classes import Classes
 from paperzoo.predictions.kind import Kind, Rows
 from paperzoo.predictions.maps import Maps
+from paperzoo.predictions.objects import Objects
 
 ABOUT = b"paperzoo"
 SUFFIX = ".parquet"
-KINDS: dict[str, Kind] = {"classification": Classes(), "segmentation": Maps()}
+KINDS: dict[str, Kind] = {"classification": Classes(), "segmentation": Maps(), "detection": Objects()}
 ROUNDING = 1e-9  # of a mean over all pixels in another order
 
 
@@ -51,7 +52,9 @@ def write(path: Path, batches: Sequence[Rows], about: Mapping[str, Any]) -> None
         raise UserError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
-def _column(values: Tensor) -> Any:
+def _column(values: Tensor | list[str]) -> Any:
+    if isinstance(values, list):
+        return pa.array(values, pa.string())
     flat = pa.array(values.flatten().numpy())
     return pa.FixedSizeListArray.from_arrays(flat, values.shape[1]) if values.dim() > 1 else flat
 
@@ -70,13 +73,15 @@ def read(path: Path) -> tuple[list[Rows], dict[str, Any]]:
         columns = ["index", *KINDS[about["task"]].columns]
         classes = len(about["class_names"])
         groups = [file.read_row_group(k, columns=columns) for k in range(file.num_row_groups)]
-        return [{name: _tensor(group[name], classes) for name in columns} for group in groups], about
+        return [{name: _values(group[name], classes) for name in columns} for group in groups], about
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError):
         raise UserError(f"run={path}: is no file of predictions, as evaluate.py predictions=true writes it") from None
 
 
-def _tensor(column: Any, classes: int) -> Tensor:
+def _values(column: Any, classes: int) -> Tensor | list[str]:
     whole = column.combine_chunks()
+    if pa.types.is_string(whole.type):
+        return whole.to_pylist()
     if pa.types.is_fixed_size_list(whole.type):
         return torch.from_numpy(np.array(whole.flatten())).reshape(-1, classes)
     return torch.from_numpy(np.array(whole))

@@ -1,7 +1,7 @@
 """Keeping what an evaluation gives its metrics: the metrics and the file are of the same numbers."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytorch_lightning as L
 from rich.markup import escape
@@ -13,6 +13,7 @@ from paperzoo.errors import UserError
 from paperzoo.predictions.files import KINDS, write
 from paperzoo.predictions.kind import Given, Rows
 from paperzoo.tasks.classification import Classification
+from paperzoo.tasks.detection import Detection, InstanceSegmentation
 
 
 class Kept(L.Callback):
@@ -27,8 +28,10 @@ class Kept(L.Callback):
         UserError: it does something else, or ``maps`` is given and it labels no pixels.
     """
 
+    of: ClassVar[type] = Classification
+
     def __init__(self, module: Any, task: str, maps: Path | None = None) -> None:
-        if task not in KINDS or not isinstance(module, Classification):
+        if task not in KINDS or not isinstance(module, self.of):
             raise UserError(f"predictions=true: is for runs that do {' or '.join(KINDS)} of images, this is {task}")
         if maps is not None and task != "segmentation":
             raise UserError(f"maps=true: is for runs of segmentation, this one is of {task}")
@@ -103,3 +106,34 @@ class Kept(L.Callback):
         if self.maps is not None:
             facts["maps"] = escape(f"{self.maps}/")
         display.facts(facts)
+
+
+class KeptObjects(Kept):
+    """The same of a detector, which collects by itself, until its metrics are computed."""
+
+    of = Detection
+
+    def __enter__(self) -> "Kept":
+        """Nothing else has to tell."""
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        """Nothing is to be undone."""
+
+    def begin(self, index: Tensor) -> None:
+        """What comes is collected."""
+
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: int) -> None:
+        """What was collected of a batch; the masks that are there only where the network's are compared with them."""
+        own = self.module.collected[-len(batch.index) :]
+        if not isinstance(self.module, InstanceSegmentation):
+            own = [(size, [_without_mask(one) for one in truth], found) for size, truth, found in own]
+        self.batches.append({"index": batch.index.cpu()} | self.kind.rows(own, self.module.info["num_classes"]))
+
+    def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, *_: int) -> None:
+        """Likewise."""
+        self.on_test_batch_end(trainer, pl_module, outputs, batch)
+
+
+def _without_mask(one: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in one.items() if name != "segmentation"}

@@ -13,7 +13,7 @@ from torch import Tensor
 from paperzoo.display import Display
 
 SHOWN = 40  # classes in the terminal, the worst; the file has all
-Rows = dict[str, Tensor]
+Rows = dict[str, Any]  # columns of B: tensors, or lists of texts
 
 
 class Given(NamedTuple):
@@ -64,8 +64,8 @@ class Kind(ABC):
     rounded: ClassVar[tuple[str, ...]] = ()  # metrics that come from the file in another order of summation
 
     @abstractmethod
-    def rows(self, given: Given, classes: int) -> Rows:
-        """The columns of a batch."""
+    def rows(self, given: Any, classes: int) -> Rows:
+        """The columns of a batch, of ``Given`` or what its task gives instead."""
 
     @abstractmethod
     def metrics_of(self, batches: Sequence[Rows], classes: int) -> dict[str, float]:
