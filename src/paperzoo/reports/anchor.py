@@ -187,11 +187,11 @@ def _short_run(code: Code, entry: Record, short: Sequence[str]) -> Record:
 
 
 def _fewer(data: Mapping[str, Any]) -> list[str]:
-    """Words for a part of a run's data. Of a text validation and test are shares, which stay."""
+    """Words for a part of a run's data. Of a text validation and test are shares, which stay, as all of objects do."""
     is_text = isinstance(data.get("test"), float) and data["test"] < 1
     most = CHARACTERS if is_text else MOST
     words = [f"data.limit_train={min(int(data.get('limit_train') or most), most)}"]
-    if is_text:
+    if is_text or "test" not in data:
         return words
     tested = "data.test_split='test[:200]'" if data.get("test_split") else "data.test=200"
     return [*words, "data.validation=200", tested]

@@ -54,11 +54,11 @@ def losses(entry: Record, data_dir: str) -> list[float]:
 
 
 def _fewer(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that test on few images. Of a text the test split is a share, which stays."""
+    """Options that test on few images. Of a text the test split is a share, which stays; of objects all is tested."""
     if data.get("test_split"):
         return {"test_split": f"test[:{TESTED}]"}
     share = data.get("test")
-    return {} if isinstance(share, float) and share < 1 else {"test": TESTED}
+    return {} if "test" not in data or (isinstance(share, float) and share < 1) else {"test": TESTED}
 
 
 def losses_of(config: Config) -> list[float]:
