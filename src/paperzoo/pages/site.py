@@ -32,6 +32,8 @@ API = {  # shared code that people import, by page; the docstrings are the text.
     "extending": ["paperzoo.tasks.task", "paperzoo.data.interface", "paperzoo.procedures.stage", "paperzoo.metric"],
 }  # fmt: skip
 
+WIDE = "---\nhide: [toc]\n---\n\n"  # a page without the list of its sections at the side
+
 
 def write(folder: Path) -> None:
     """Write the pages into ``folder/pages`` and the settings beside it."""
@@ -43,7 +45,8 @@ def write(folder: Path) -> None:
     sources = {ROOT / "README.md": "index.md", ROOT / "CHANGELOG.md": "changelog.md"}
     sources |= {path: path.name for path in sorted(DOCS.glob("*.md"))}
     for source, name in sources.items():
-        (pages / name).write_text(relinked(source, sources), encoding="utf-8")
+        before = WIDE if name == "index.md" else ""  # its table of results ends in the verdicts
+        (pages / name).write_text(before + relinked(source, sources), encoding="utf-8")
     for path in DOCS.glob("*.ipynb"):
         (pages / f"{path.stem}.md").write_text(notebook_page(path), encoding="utf-8")
     for slug in cards.slugs():
