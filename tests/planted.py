@@ -39,7 +39,7 @@ PLANTED = [
             "range(self.done + bool(self.done), len(self))", "tests/data tests/runs"),
     Mistake("state: the buffers of ranks are lost", "tasks/task.py",
             'self._buffer_state = buffers[self.global_rank] if buffers else {}', "self._buffer_state = {}",
-            "tests/norms tests/runs tests/contract"),
+            "tests/tasks tests/norms tests/runs tests/contract"),
     Mistake("ranks: a mean over ranks, not over images", "distributed.py",
             "return images * ranks() / total.clamp_min(1)", "return images / images * total / total",
             "tests/runs tests/tasks"),
