@@ -53,7 +53,6 @@ def find(config: "Config", steps: int = 100, lowest: float = 1e-5, highest: floa
 
     from paperzoo.data.interface import make_data
     from paperzoo.machine import make_trainer
-    from paperzoo.procedures.fit import Fit
     from paperzoo.random_state import seed_everything
     from paperzoo.runs import checkpoints, weights
     from paperzoo.tasks.making import make_module
@@ -64,7 +63,7 @@ def find(config: "Config", steps: int = 100, lowest: float = 1e-5, highest: floa
         raise UserError(f"lowest={lowest:g} highest={highest:g}: must be rates above 0, the second the larger")
     if config.trainer.devices * config.trainer.num_nodes > 1:
         raise UserError(f"trainer={config.trainer.name}: the learning rate is looked for on one device")
-    if config.procedure.target != f"{Fit.__module__}.{Fit.__qualname__}":
+    if not config.procedure.is_fit:
         raise UserError(f"procedure={config.procedure.name}: the learning rate is looked for with procedure=fit")
     data = make_data(config)
     found = weights.of(config)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.config.messages import nearest, show
-from paperzoo.config.schema import Choice, Config, Procedure
+from paperzoo.config.schema import Choice, Config
 from paperzoo.errors import UserError
 
 FAST_BF16 = {"avx512_bf16", "amx_bf16"}
@@ -161,7 +161,7 @@ def _trainer(config: Config) -> None:
             f"trainer.check_val_every_n_epoch={every}: trainer.max_epochs={trainer.max_epochs} must be a multiple "
             "of it, so that the last weights are validated"
         )
-    if trainer.val_check_interval and config.procedure.target != Procedure.model_fields["target"].default:
+    if trainer.val_check_interval and not config.procedure.is_fit:
         raise UserError(
             f"trainer.val_check_interval={show(trainer.val_check_interval)} with procedure={config.procedure.name}: "
             "what its stages leave is that of the end of an epoch; only procedure=fit validates within epochs"
@@ -209,7 +209,7 @@ def _sharding(config: Config) -> None:
             "there is nothing to divide among; give at least 2",
         ),
         f"procedure={config.procedure.name}": (
-            config.procedure.target != Procedure.model_fields["target"].default,
+            not config.procedure.is_fit,
             "its stages use the whole network between fits; only procedure=fit trains in parts",
         ),
         f"average={config.average.name if config.average else ''}": (

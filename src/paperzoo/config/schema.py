@@ -126,6 +126,11 @@ class Procedure(Choice):
 
     target: str = Field(default="paperzoo.procedures.fit.Fit", alias="_target_")
 
+    @property
+    def is_fit(self) -> bool:
+        """One training, without stages of its own."""
+        return self.target == Procedure.model_fields["target"].default
+
 
 class Average(Choice):
     """Which average of the weights is validated and kept; none unless one is chosen."""

@@ -21,6 +21,7 @@ from paperzoo.predictions.kind import Kind, Rows, percent, show_classes
 from paperzoo.tasks.detection import RECORDED, Detection, InstanceSegmentation
 
 SHOWN = {"ap": "AP", "ap50": "AP50"}  # figures of a class
+Images = list[list[dict[str, Any]]]  # the objects of each
 
 
 class Objects(Kind):
@@ -40,7 +41,7 @@ class Objects(Kind):
         """See ``Kind``; by the same code as in an evaluation."""
         return {
             f"{name}_{figure}": value
-            for name, judged in _judged(batches, classes).items()
+            for name, judged in _judged(batches, *_read(batches), classes).items()
             for figure, value in judged.figures.items()
             if figure in RECORDED and not math.isnan(value)
         }
@@ -70,14 +71,14 @@ class OfClass(NamedTuple):
 def of_classes(batches: Sequence[Rows], names: Sequence[str]) -> list[OfClass]:
     """What a split's predictions say of each class."""
     count = len(names)
-    truth, found = (_read(batches, name) for name in ("truth", "found"))
+    truth, found = _read(batches)
     objects, detections = (
         np.bincount([one["category_id"] for own in part for one in own if not one.get("iscrowd")], minlength=count)
         for part in (truth, found)
     )
     figures = {
         f"{name} {title}": by_class(judged.precision)[figure]
-        for name, judged in _judged(batches, count).items()
+        for name, judged in _judged(batches, truth, found, count).items()
         for figure, title in SHOWN.items()
     }
     return [
@@ -86,15 +87,16 @@ def of_classes(batches: Sequence[Rows], names: Sequence[str]) -> list[OfClass]:
     ]
 
 
-def _judged(batches: Sequence[Rows], classes: int) -> dict[str, Judged]:
+def _judged(batches: Sequence[Rows], truth: Images, found: Images, classes: int) -> dict[str, Judged]:
     """By the start of a metric's name. Objects have masks where the network segments."""
     height, width = (torch.cat([batch[name] for batch in batches]).tolist() for name in ("height", "width"))
     sizes = list(zip(height, width, strict=True))
-    truth, found = (_read(batches, name) for name in ("truth", "found"))
     segments = any("segmentation" in one for own in truth for one in own)
     kinds = (InstanceSegmentation if segments else Detection).kinds
     return {name: judge(sizes, truth, found, classes, kind) for name, kind in kinds.items()}
 
 
-def _read(batches: Sequence[Rows], name: str) -> list[list[dict[str, Any]]]:
-    return [json.loads(text) for batch in batches for text in batch[name]]
+def _read(batches: Sequence[Rows]) -> tuple[Images, Images]:
+    """Truth and detections."""
+    truth, found = ([json.loads(text) for batch in batches for text in batch[name]] for name in ("truth", "found"))
+    return truth, found

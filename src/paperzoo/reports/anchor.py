@@ -42,6 +42,7 @@ from paperzoo.sweeps.warm import Warm, possible
 
 BUILD = SOURCE.parent / "build" / "anchors"  # what has been compared, by the two commits
 MOST, CHARACTERS = 320, 20_000  # training images of a comparison, and of a text
+TESTED = 200  # images
 SHORT = ("logger=none", "repeat=true")
 ROUNDING = 1e-6  # relative, in float64: over 160 steps with two images each, 1e-16 had grown to 2e-9
 OTHERWISE = "it rounds otherwise since"
@@ -188,13 +189,11 @@ def _short_run(code: Code, entry: Record, short: Sequence[str]) -> Record:
 
 def _fewer(data: Mapping[str, Any]) -> list[str]:
     """Words for a part of a run's data. Of a text validation and test are shares, which stay, as all of objects do."""
-    is_text = isinstance(data.get("test"), float) and data["test"] < 1
-    most = CHARACTERS if is_text else MOST
-    words = [f"data.limit_train={min(int(data.get('limit_train') or most), most)}"]
-    if is_text or "test" not in data:
-        return words
-    tested = "data.test_split='test[:200]'" if data.get("test_split") else "data.test=200"
-    return [*words, "data.validation=200", tested]
+    most = CHARACTERS if golden_row.is_text(data) else MOST
+    tested = golden_row.fewer_tests(data, TESTED)
+    options: dict[str, Any] = {"limit_train": min(int(data.get("limit_train") or most), most)}
+    options |= {"validation": TESTED, **tested} if tested else {}
+    return [f"data.{key}={value!r}" for key, value in options.items()]
 
 
 def _anchored(entry: Record, shown: str, data_dir: str) -> Record:

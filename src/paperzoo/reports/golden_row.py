@@ -50,15 +50,19 @@ def losses(entry: Record, data_dir: str) -> list[float]:
     """The losses of a recorded run's first steps, in float64 on one process."""
     with tempfile.TemporaryDirectory() as runs:
         paths = Paths(runs_dir=runs, data_dir=data_dir)
-        return losses_of(as_recorded(entry, paths, trainer=TRAINER, data=_fewer(entry.config["data"])))
+        return losses_of(as_recorded(entry, paths, trainer=TRAINER, data=fewer_tests(entry.config["data"], TESTED)))
 
 
-def _fewer(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Options that test on few images. Of a text the test split is a share, which stays; of objects all is tested."""
+def is_text(data: Mapping[str, Any]) -> bool:
+    """Whether data is a text, of which the test split is a share."""
+    return isinstance(data.get("test"), float) and data["test"] < 1
+
+
+def fewer_tests(data: Mapping[str, Any], count: int) -> dict[str, Any]:
+    """Options that test on so many images; none for a text and for objects, of which all is tested."""
     if data.get("test_split"):
-        return {"test_split": f"test[:{TESTED}]"}
-    share = data.get("test")
-    return {} if "test" not in data or (isinstance(share, float) and share < 1) else {"test": TESTED}
+        return {"test_split": f"test[:{count}]"}
+    return {} if "test" not in data or is_text(data) else {"test": count}
 
 
 def losses_of(config: Config) -> list[float]:

@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -132,6 +133,12 @@ def remove_states(folder: Path, *, keep: bool = False) -> None:
     """Delete the exact states of a run that is finished, all but the last one where that is kept."""
     for name in (PREVIOUS,) if keep else (STATE, PREVIOUS):
         remove(folder / name)
+
+
+def save_weights(trainer: Any, network: Any, path: Path, average: Any = None) -> None:
+    """Save a checkpoint without an optimiser's state; where an average of the weights is kept, of that."""
+    with average.applied(network) if average else nullcontext():
+        trainer.save_checkpoint(path, weights_only=True)
 
 
 def remove(path: Path) -> None:

@@ -8,7 +8,6 @@ two tries of a loop.
 import math
 import signal
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +22,7 @@ from paperzoo.distributed import from_rank_zero, gather, max_over_ranks
 from paperzoo.errors import Interrupted
 from paperzoo.machine import batches_within, is_validation_next
 from paperzoo.metric import Metric
-from paperzoo.runs.checkpoints import BEST, STATE
+from paperzoo.runs.checkpoints import BEST, STATE, save_weights
 from paperzoo.runs.signals import NOTED, SIGNALS, may_listen
 
 PATIENCE = 10.0  # seconds for the end of a validation, after which the state is saved; clusters kill after 30
@@ -179,8 +178,7 @@ class Best(L.Callback):
         value = from_rank_zero(pl_module.results.get("val", {}).get(self.metric.name))
         if value is not None and self._is_better(value):
             self.value, self.epoch, self.step = value, trainer.current_epoch + 1, trainer.global_step
-            with self.average.applied(pl_module.network) if self.average else nullcontext():
-                trainer.save_checkpoint(self.folder / BEST, weights_only=True)
+            save_weights(trainer, pl_module.network, self.folder / BEST, self.average)
 
     def _is_better(self, value: float) -> bool:
         if self.value is None:

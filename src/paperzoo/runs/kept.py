@@ -5,7 +5,6 @@ loses them, and after a kill it writes beside a file that it finds there (``-v1`
 """
 
 import math
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +64,7 @@ class KeptCheckpoints(L.Callback):
         if regular and name not in self.regular:
             self.regular.append(name)
         if regular or name in self.top:
-            with self.average.applied(pl_module.network) if self.average else nullcontext():
-                trainer.save_checkpoint(self.folder / name, weights_only=True)
+            checkpoints.save_weights(trainer, pl_module.network, self.folder / name, self.average)
         if trainer.is_global_zero:
             for file in left:
                 checkpoints.remove(self.folder / file)
