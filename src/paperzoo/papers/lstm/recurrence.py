@@ -13,6 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Slopes from outputs in one pass, where autograd's formulas take three: grad y (1 - y), grad (1 - y²).
+_sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
+_tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
 Peepholes = tuple[Tensor | None, Tensor | None, Tensor | None]  # (H,) to i, f and o
 
 
@@ -54,19 +58,20 @@ class _Recurrence(torch.autograd.Function):
         size = h.shape[1]
         gates = torch.addmm(bias, x.flatten(0, 1), weight_ih.t()).view(steps, batch, -1)  # before h is known
         coupled = gates.shape[2] == 3 * size
-        outs, cells, squashed = (x.new_empty(steps, batch, size) for _ in range(3))  # h, c, tanh(c)
+        hs, cs = (x.new_empty(steps + 1, batch, size) for _ in range(2))  # before the first step and after each
+        hs[0], cs[0] = h, c
+        squashed = x.new_empty(steps, batch, size)  # tanh(c)
         i_s, f_s, g_s, o_s = _by_step(_parts(gates, size))
         # In one operation: the gates that see the old cell state, and all sigmoids that may be taken at once.
         seeing, to_seeing = _seeing(gates, size, to_i, to_f)  # (B, 1 or 2, H) each step, (1 or 2, H)
         sigmoids = seeing if to_o is not None else _but_g(gates, size)
         weight = weight_hh.t()
-        previous_h, previous_c = h, c
-        wide_c = [c[:, None], *cells[:, :, None].unbind()]  # (B, 1, H)
-        steps_of = zip(
-            gates.unbind(), sigmoids, f_s, g_s, o_s, outs.unbind(), cells.unbind(), squashed.unbind(), strict=True
-        )
-        for t, (gate, sigmoid, f, g, o, out, cell, tanh) in enumerate(steps_of):
-            torch.addmm(gate, previous_h, weight, out=gate)
+        h_s, c_s, wide_c = hs.unbind(), cs.unbind(), cs[:, :, None].unbind()  # wide: (B, 1, H)
+        for t, (gate, sigmoid, f, g, o, tanh) in enumerate(
+            zip(gates.unbind(), sigmoids, f_s, g_s, o_s, squashed.unbind(), strict=True)
+        ):
+            previous_c, cell = c_s[t], c_s[t + 1]
+            torch.addmm(gate, h_s[t], weight, out=gate)
             if to_seeing is not None:
                 seeing[t].addcmul_(wide_c[t], to_seeing)
             sigmoid.sigmoid_()
@@ -77,30 +82,29 @@ class _Recurrence(torch.autograd.Function):
                 torch.mul(f, previous_c, out=cell).addcmul_(i_s[t], g)
             if to_o is not None:
                 o.addcmul_(cell, to_o).sigmoid_()
-            torch.mul(o, torch.tanh(cell, out=tanh), out=out)
-            previous_h, previous_c = out, cell
-        ctx.save_for_backward(x, h, c, weight_ih, weight_hh, to_i, to_f, to_o, gates, outs, cells, squashed)
-        return outs, cells[-1].clone()
+            torch.mul(o, torch.tanh(cell, out=tanh), out=h_s[t + 1])
+        ctx.save_for_backward(x, weight_ih, weight_hh, to_i, to_f, to_o, gates, hs, cs, squashed)
+        return hs[1:], cs[-1].clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, d_outs: Tensor, d_c: Tensor) -> Any:
-        x, h, c, weight_ih, weight_hh, to_i, to_f, to_o, gates, outs, cells, squashed = ctx.saved_tensors
-        size = outs.shape[2]
-        before = torch.cat([c[None], cells[:-1]])  # the old cell states
+        x, weight_ih, weight_hh, to_i, to_f, to_o, gates, hs, cs, squashed = ctx.saved_tensors
+        size = hs.shape[2]
+        before = cs[:-1]  # the old cell states
         # The slope of each gate's sum: first per dc (of o: per dh) of its step, in the loop times that.
         slopes = torch.empty_like(gates)
         i, f, g, o = _parts(gates, size)
         s_i, s_f, s_g, s_o = _parts(slopes, size)
         if s_i is None:
-            torch.mul((before - g) * f, 1 - f, out=s_f)
-            torch.mul(1 - f, 1 - g * g, out=s_g)
+            _sigmoid_backward(before - g, f, grad_input=s_f)
+            _tanh_backward(1 - f, g, grad_input=s_g)
         else:
-            torch.mul(g * i, 1 - i, out=s_i)
-            torch.mul(before * f, 1 - f, out=s_f)
-            torch.mul(i, 1 - g * g, out=s_g)
-        torch.mul(squashed * o, 1 - o, out=s_o)
-        to_c = o * (1 - squashed * squashed)  # dh -> dc
+            _sigmoid_backward(g, i, grad_input=s_i)
+            _sigmoid_backward(before, f, grad_input=s_f)
+            _tanh_backward(i, g, grad_input=s_g)
+        _sigmoid_backward(squashed, o, grad_input=s_o)
+        to_c = _tanh_backward(o, squashed, grad_input=torch.empty_like(squashed))  # dh -> dc
         to_before = f.clone()  # dc -> dc of the step before
         for target, slope, weight in ((to_c, s_o, to_o), (to_before, s_f, to_f), (to_before, s_i, to_i)):
             if weight is not None:
@@ -122,11 +126,11 @@ class _Recurrence(torch.autograd.Function):
             d_h,
             d_c,
             flat.t() @ x.flatten(0, 1),
-            flat.t() @ torch.cat([h[None], outs[:-1]]).flatten(0, 1),
+            flat.t() @ hs[:-1].flatten(0, 1),
             flat.sum(0),
             None if to_i is None else (s_i * before).sum((0, 1)),
             None if to_f is None else (s_f * before).sum((0, 1)),
-            None if to_o is None else (s_o * cells).sum((0, 1)),
+            None if to_o is None else (s_o * cs[1:]).sum((0, 1)),
         )
 
 
