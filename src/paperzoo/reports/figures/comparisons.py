@@ -74,7 +74,7 @@ def draw_differences(report: Report) -> Sketch | None:
     if not shown:
         return None
     figure, axes, rows = rows_of(
-        [f"{wrapped(line.variant)}\n{wording.verdict(line.verdict, report)}" for line in shown]
+        [f"{wrapped(line.variant)}\n{wrapped(wording.verdict(line.verdict, report))}" for line in shown]
     )
     for row, line in zip(rows, shown, strict=True):
         color, marker, fill = VERDICTS[line.verdict]
