@@ -316,6 +316,15 @@ def test_build_names_the_target_that_does_not_fit(target, held):
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_that_another_target_brought_is_named_with_how_to_leave_it_out():
+    with pytest.raises(
+        UserError, match=r"^optimizer._target_=torch.optim.RMSprop: .*'nesterov'\).*; it takes lr, alpha, "
+    ):
+        build(_sgd(_target_="torch.optim.RMSprop", nesterov=True), [])
+    with pytest.raises(UserError, match=r"; ~optimizer.nesterov leaves nesterov out$"):
+        build(_sgd(_target_="torch.optim.RMSprop", nesterov=True), [])
+
+
 def test_build_leaves_a_targets_own_errors_alone():
     with pytest.raises(TypeError):  # int() takes the argument, and fails on it
         build(Choice.model_validate({"name": "x", "_target_": "builtins.sum"}), [1, "a"])
