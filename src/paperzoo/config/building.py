@@ -9,7 +9,6 @@ from typing import Any
 from paperzoo.config.schema import Choice
 from paperzoo.errors import UserError, first_line
 
-
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
