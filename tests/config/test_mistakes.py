@@ -1,5 +1,6 @@
 """A user's mistakes: each is one line that says what to write instead, exit code 2, and leaves nothing behind."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -264,6 +265,19 @@ def _mistake():
     with pytest.raises(ValidationError) as caught:
         Outer.model_validate({"optimizer": {"lr": "x"}})
     return caught.value
+
+
+@pytest.mark.parametrize(("words", "line"), [
+    (["optimizer=rmss"], r"optimizer=rmss: there is no such optimizer; optimizers: adamw, rms, .* Did you mean rms\?"),
+    (["model=scnett"], r"model=scnett: there is no such model; models: bagging, .*, triplet\. Did you mean scnet\?"),
+    (["--config-dir", "nowhere"], r"--config-dir=.*nowhere: there is no such folder; .*"),
+])  # fmt: skip
+def test_a_mistake_beside_options_of_ones_own_is_one_line(words, line, train, tmp_path):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "rms.yaml").write_text("name: rms\n_target_: torch.optim.RMSprop\nlr: 0.1\n")
+    done = train("model=scnet", "--config-dir", str(tmp_path), *words)
+    assert done.code == 2
+    assert re.fullmatch(f"error: {line}\n", done.err), done.err
 
 
 @pytest.mark.parametrize("word", ["debug=true", "debug=True", "++debug=true"])
