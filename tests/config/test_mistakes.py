@@ -372,6 +372,8 @@ def test_small_commands_take_the_run_first_and_folders_either_way():
     ]  # fmt: skip
     assert as_overrides(["run=a", "paths.data_dir=d"]) == ["run=a", "paths.data_dir=d"]
     assert as_overrides(["--help"]) == ["--help"]
+    assert as_overrides(["split=val", "12e4567890-1"]) == ["split=val", "run=12e4567890-1"]
+    assert as_overrides(["run=a", "--cfg", "job"]) == ["run=a", "--cfg", "job"]
 
 
 def test_jobs_of_slurm_where_there_is_none(train, monkeypatch):

@@ -19,6 +19,7 @@ from paperzoo.runs import record
 from paperzoo.training import train
 
 SRC = Path(__file__).resolve().parents[2] / "src"
+REPORTS = SRC.parent / "reports"
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=64", "data.batch_size=16",
          "data.image_size=12", "data.validation=50", "data.test=50", "trainer=cpu", "trainer.max_epochs=2",
          "trainer.threads=1"]  # fmt: skip
@@ -181,6 +182,11 @@ def test_evaluate_takes_an_id_a_prefix_or_a_folder(how, runs):
 @pytest.mark.parametrize(("name", "words", "line"), [
     ("reproduce", [], "which run or report?"),
     ("reproduce", ["zzz"], "zzz"),
+    ("reproduce", ["run=zzz"], "run=zzz: neither a run folder nor a run id"),
+    ("reproduce", [str(REPORTS / "nope")], "; reports in " + str(REPORTS) + ": backbones_at_equal_macs, "),
+    ("reproduce", ["run=zzz", "yyy"], "yyy: one word too many"),
+    ("export", ["0000000000", "format=onnx"], "run=0000000000: there is no such run"),
+    ("evaluate", ["split=val", "0000000000"], "run=0000000000: there is no such run"),
     ("reproduce", ["0", "tolerance=many"], "tolerance=many"),
     ("reproduce", ["0", "tolerence=1"], "tolerence"),
     ("runs", ["status=done"], "status=done: must be one of running, finished, failed, interrupted"),
