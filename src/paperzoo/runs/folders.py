@@ -81,10 +81,13 @@ def find(runs_dir: Path, run: str, given: str | None = None) -> Path:
 
 
 def _listed(runs_dir: Path) -> str:
-    """The command that lists these runs: not those of another folder."""
+    return f"`python src/runs.py{option(runs_dir)}` lists them"
+
+
+def option(runs_dir: Path) -> str:
+    """`` runs_dir=...``, for a command that is to find these runs; nothing where it looks by itself."""
     usual = Path(os.environ.get("RUNS_DIR", "runs"))
-    words = "" if runs_dir.resolve() == usual.resolve() else f" runs_dir={runs_dir}"
-    return f"`python src/runs.py{words}` lists them"
+    return "" if runs_dir.resolve() == usual.resolve() else f" runs_dir={runs_dir}"
 
 
 def latest_finished(parent: Path) -> Path | None:
