@@ -270,11 +270,15 @@ def _mistake():
 @pytest.mark.parametrize(("words", "line"), [
     (["optimizer=rmss"], r"optimizer=rmss: there is no such optimizer; optimizers: adamw, rms, .* Did you mean rms\?"),
     (["model=scnett"], r"model=scnett: there is no such model; models: bagging, .*, triplet\. Did you mean scnet\?"),
+    (["optimizer=rms", "trainer.max_epochs=1"],
+     r"optimizer.name: must be given in optimizer, e.g. \+optimizer.name=..., or a line in the file of optimizer=rms "
+     r"\(and 1 more mistake\)"),
+    (["optimizer=rms", "+optimizer.name=r"], r"optimizer.weight_decay: must be given in optimizer, e.g. .*"),
     (["--config-dir", "nowhere"], r"--config-dir=.*nowhere: there is no such folder; .*"),
 ])  # fmt: skip
 def test_a_mistake_beside_options_of_ones_own_is_one_line(words, line, train, tmp_path):
     (tmp_path / "optimizer").mkdir()
-    (tmp_path / "optimizer" / "rms.yaml").write_text("name: rms\n_target_: torch.optim.RMSprop\nlr: 0.1\n")
+    (tmp_path / "optimizer" / "rms.yaml").write_text("_target_: torch.optim.RMSprop\nlr: 0.1\n")
     done = train("model=scnet", "--config-dir", str(tmp_path), *words)
     assert done.code == 2
     assert re.fullmatch(f"error: {line}\n", done.err), done.err
