@@ -62,6 +62,11 @@ def _parse(
     if any(word in ("-h", "--help") for word in words):
         print(as_called(usage.strip()))
         sys.exit(0)
+    if "--version" in words:
+        from importlib.metadata import version  # takes 30 ms to import
+
+        print(f"Paperzoo {version('paperzoo')}")
+        sys.exit(0)
     given: list[str] = []
     options: dict[str, Any] = dict(defaults)
     is_open = any(word.startswith(f"{more_with}=") for word in words)

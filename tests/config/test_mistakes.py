@@ -17,6 +17,11 @@ S = "model=scnet "
 
 # The command line, and what its one line must hold.
 MISTAKES = [
+    # groups of which nothing is chosen until a word is given
+    (S + "stoping=early", ["stoping=early: there is no such key; keys: ", "Did you mean stopping?"]),
+    (S + "averge=moving", ["averge=moving: there is no such key; keys: ", "Did you mean average?"]),
+    (S + "augmnt=strong", ["augmnt=strong: there is no such key; keys: ", "Did you mean augment?"]),
+    ("experimet=resnext/cifar10", ["experimet=resnext/cifar10: there is no such key", "Did you mean experiment?"]),
     # words of a group
     ("", ["model must be given, e.g. model=scnet", MODELS]),
     ("model=scnett", ["model=scnett", MODELS, "Did you mean scnet?"]),

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import forked
@@ -200,6 +201,12 @@ def test_mistakes_are_one_line(name, words, line, runs):
     assert line in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["runs", "evaluate"])
+def test_every_command_says_its_version(name, runs):
+    done = verb(name, "--version", folder=runs)
+    assert (done.returncode, done.stdout) == (0, f"Paperzoo {version('paperzoo')}\n")
 
 
 def test_a_run_on_a_folder_that_has_moved_is_evaluated_and_reproduced_there(tmp_path, capsys):

@@ -270,9 +270,10 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str], composed:
     if key.startswith("experiment/"):
         return f"{given}: write experiment={given.removeprefix('experiment/').replace('=', '/')}"
     if not beside:
-        top = dict.fromkeys([*(["model"] if config_name == "train" else []), *map(str, composed)])
-        sought = name if group in OF_OTHERS else key
-        near = nearest(sought, top) or nearest(sought, keys)  # modle is model before it is logger.mode
+        unset = [name for name in groups if config_name == "train"]  # experiment, stopping, ...: not there until chosen
+        top = dict.fromkeys([*(["model"] if unset else []), *map(str, composed), *unset])
+        # modle is model before it is logger.mode; augment.erase is a key of data, wherever that has it
+        near = nearest(name, keys) if group in OF_OTHERS else nearest(key, top) or nearest(key, keys)
         return f"{given}: there is no such key; keys: {', '.join(top)}{near}"
     line = no_such_key(given, parent, name, beside)
     with_it = [
