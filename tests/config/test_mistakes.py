@@ -348,6 +348,11 @@ def test_a_key_that_another_target_brought_is_named_with_how_to_leave_it_out():
         build(_sgd(_target_="torch.optim.RMSprop", nesterov=True), [])
 
 
+def test_a_word_where_a_target_of_ones_own_wants_a_number_is_one_line():
+    with pytest.raises(UserError, match=r"^optimizer.alpha=abc: torch.optim.RMSprop fails on such values \('<=' not"):
+        build(_sgd(_target_="torch.optim.RMSprop", alpha="abc"), [])
+
+
 def test_build_leaves_a_targets_own_errors_alone():
     with pytest.raises(TypeError):  # int() takes the argument, and fails on it
         build(Choice.model_validate({"name": "x", "_target_": "builtins.sum"}), [1, "a"])
