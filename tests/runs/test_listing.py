@@ -30,3 +30,17 @@ def test_runs_can_be_told_apart_and_named_at_any_width(width, tmp_path, monkeypa
         assert f"{entry.id}  finished" in shown
         assert own[0] in shown
     assert ("started" in shown) == (width >= listing.WIDE)
+
+
+def test_a_repetition_has_the_overrides_of_the_run_that_it_repeats(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    config = {"model": {"name": "x"}, "trainer": {"max_epochs": 5}}
+    commands = (["python", "src/train.py", "norm=group"], ["python", "src/reproduce.py", "0123-1", "root=elsewhere"])
+    for attempt, words in enumerate(commands, 1):
+        folder = tmp_path / "x" / "0123" / str(attempt)
+        folder.mkdir(parents=True)
+        records.write(folder, record("x", 0, 0.5, id=f"0123-{attempt}", command=words, config=config))
+    listing.show(tmp_path, model=None, status=None, limit=9)
+    shown = capsys.readouterr().out
+    assert shown.count("norm=group") == 2
+    assert "elsewhere" not in shown

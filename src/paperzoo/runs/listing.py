@@ -60,7 +60,22 @@ def _read(runs_dir: Path) -> tuple[list[Record], list[str]]:
             entries.append(record.read(folder))
         except UserError as error:
             damaged.append(str(error))
-    return entries, damaged
+    return _as_trained(entries), damaged
+
+
+def _as_trained(entries: Sequence[Record]) -> list[Record]:
+    """A repetition by ``reproduce.py`` names a run and no overrides: with the command of the run that it repeats."""
+    trained = {entry.identity: entry.command for entry in entries if not _is_repetition(entry)}
+    return [
+        entry.model_copy(update={"command": trained.get(entry.identity, entry.command)})
+        if _is_repetition(entry)
+        else entry
+        for entry in entries
+    ]
+
+
+def _is_repetition(entry: Record) -> bool:
+    return any(Path(word).name in ("reproduce", "reproduce.py") for word in entry.command[:2])
 
 
 def _none(runs_dir: Path, entries: Sequence[Record], model: str | None, status: str | None) -> str:
