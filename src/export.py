@@ -20,7 +20,7 @@ from paperzoo.errors import UserError
 from paperzoo.runs import folders
 
 
-def main(run: str, out: str | None, images: str, member: str | None, **given: Any) -> None:
+def main(run: str = "", *, out: str | None, images: str, member: str | None, **given: Any) -> None:
     """Export as the command line asks."""
     if not run or not given["format"]:
         raise UserError("which run, and how? python src/export.py run=<id> format=onnx|torch_export|safetensors")
@@ -36,5 +36,5 @@ def main(run: str, out: str | None, images: str, member: str | None, **given: An
 
 if __name__ == "__main__":
     places = {"runs_dir": os.environ.get("RUNS_DIR", "runs"), "data_dir": os.environ.get("DATA_DIR", "data")}
-    others = dict.fromkeys(("run", "out", "member", "photos", "format")) | {"weights": "last", "images": "500"}
-    verbs.run(main, __doc__, defaults={**others, **places})
+    others = dict.fromkeys(("out", "member", "photos", "format")) | {"weights": "last", "images": "500"}
+    verbs.run(main, __doc__, positional=1, defaults={**others, **places}, of_run=True)

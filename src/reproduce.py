@@ -36,4 +36,4 @@ def main(run: str = "", *, tolerance: str | None, **given: Any) -> int:
 if __name__ == "__main__":
     places = {"runs_dir": os.environ.get("RUNS_DIR", "runs"), "data_dir": os.environ.get("DATA_DIR", "data")}
     options = dict.fromkeys(("tolerance", "diff", "row", "seed", "root"))
-    verbs.run(main, __doc__, positional=1, defaults={**places, **options})
+    verbs.run(main, __doc__, positional=1, defaults={**places, **options}, of_run=True)

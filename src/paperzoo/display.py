@@ -58,16 +58,16 @@ class Display:
     def step(self, epoch: int, done: int, of: int, rate: float, loss: float) -> None:
         """Move the bar, at most ten times a second; without a terminal, a line a minute within an epoch."""
         now = time.monotonic()
+        shown = f"loss {loss:.4f}" if math.isfinite(loss) else ""  # the first is not read yet
         if self.progress is None:
             if now - self.spoken > QUIET:
                 self.spoken = now
                 place = f"epoch {epoch + 1}/{self.epochs}: {done:,} of {of:,} batches"
-                self.line(f"  {place}, loss {loss:.4f}, {rate:.0f} {self.unit}s/s")
+                self.line("  " + ", ".join(part for part in (place, shown, f"{rate:.0f} {self.unit}s/s") if part))
             return
         if now - self.drawn < REFRESH:
             return
         self.drawn = now
-        shown = f"loss {loss:.4f}" if math.isfinite(loss) else ""
         self.progress.update(
             self.task, description=f"epoch {epoch + 1}/{self.epochs}", completed=done, total=of, rate=rate, loss=shown
         )

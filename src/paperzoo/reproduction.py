@@ -32,6 +32,8 @@ def run(
     Raises:
         UserError: there is no such run, or the options are a report's.
     """
+    if "/" in name and not Path(name).exists():
+        raise UserError(f"{name}: there is no such folder, of a run or of a report{_reports(Path(name).parent)}")
     if row is not None or seed is not None:
         raise UserError(f"{name}: row= and seed= go with a report's folder, such as reports/<name>")
     if diff == "":
@@ -39,6 +41,12 @@ def run(
     if diff:
         return differences(name, diff, runs_dir)
     return reproduce(name, runs_dir=runs_dir, data_dir=data_dir, tolerance=tolerance, root=root)
+
+
+def _reports(folder: Path) -> str:
+    """The reports that a folder has."""
+    names = sorted(path.parent.name for path in folder.glob("*/runs.jsonl"))
+    return f"; reports in {folder}: {', '.join(names)}" if names else ""
 
 
 def reproduce(run: str, runs_dir: str, data_dir: str, tolerance: float | None, root: str | None = None) -> int:

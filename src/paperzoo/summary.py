@@ -60,6 +60,7 @@ def show(display: Display, session: Session, entry: Record) -> None:
     }
     display.results(tests, entry.task_metrics)
     memory = (entry.cost.peak_memory_bytes or 0) / 2**20
+    place = folders.option(session.folder.parents[2])
     sample = "an" if entry.unit[0] in "aeiou" else "a"
     facts = {"parameters": f"{entry.cost.parameters:,}"}
     facts |= {"MACs": f"{entry.cost.macs:,} {sample} {entry.unit}"} if entry.cost.macs is not None else {}
@@ -71,8 +72,8 @@ def show(display: Display, session: Session, entry: Record) -> None:
             "peak memory": f"{memory:,.0f} MiB",
             "run": entry.id,
             "folder": str(session.folder),
-            "evaluate": f"python src/evaluate.py run={entry.id}",
-            "reproduce": f"python src/reproduce.py {entry.id}",
+            "evaluate": f"python src/evaluate.py run={entry.id}{place}",
+            "reproduce": f"python src/reproduce.py {entry.id}{place}",
         }
     )
     if kept := [name for name in entry.checkpoints if name.startswith("step_")]:

@@ -19,6 +19,7 @@ def run(
     positional: int = 0,
     defaults: Mapping[str, str | None],
     more_with: str | None = None,
+    of_run: bool = False,
 ) -> None:
     """Call ``handler(*positional, **options)`` with the command line's words and exit with what it returns.
 
@@ -30,9 +31,10 @@ def run(
         positional: how many words may come before the options.
         defaults: the options and their defaults.
         more_with: an option that brings others, which the handler checks.
+        of_run: the positional word is a run, which may be written ``run=<id>``, too, as in ``evaluate.py``.
     """
     try:
-        given, options = _parse(sys.argv[1:], usage, positional, defaults, more_with)
+        given, options = _parse(sys.argv[1:], usage, positional, defaults, more_with, of_run)
         code = handler(*given, **options) or 0
         sys.stdout.flush()
     except UserError as error:
@@ -50,15 +52,25 @@ def run(
 
 
 def _parse(
-    words: list[str], usage: str, positional: int, defaults: Mapping[str, str | None], more_with: str | None
+    words: list[str],
+    usage: str,
+    positional: int,
+    defaults: Mapping[str, str | None],
+    more_with: str | None,
+    of_run: bool,
 ) -> tuple[list[str], dict[str, Any]]:
     if any(word in ("-h", "--help") for word in words):
         print(as_called(usage.strip()))
         sys.exit(0)
+    if "--version" in words:
+        from importlib.metadata import version  # takes 30 ms to import
+
+        print(f"Paperzoo {version('paperzoo')}")
+        sys.exit(0)
     given: list[str] = []
     options: dict[str, Any] = dict(defaults)
     is_open = any(word.startswith(f"{more_with}=") for word in words)
-    for word in words:
+    for word in (word.removeprefix("run=") if of_run else word for word in words):
         key, equals, value = word.removeprefix("paths.").removeprefix("data.").partition("=")  # as train.py has them
         if equals and (key in options or (is_open and all(map(str.isidentifier, key.split("."))))):
             options[key] = value

@@ -1,5 +1,6 @@
 """A user's mistakes: each is one line that says what to write instead, exit code 2, and leaves nothing behind."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -16,6 +17,11 @@ S = "model=scnet "
 
 # The command line, and what its one line must hold.
 MISTAKES = [
+    # groups of which nothing is chosen until a word is given
+    (S + "stoping=early", ["stoping=early: there is no such key; keys: ", "Did you mean stopping?"]),
+    (S + "averge=moving", ["averge=moving: there is no such key; keys: ", "Did you mean average?"]),
+    (S + "augmnt=strong", ["augmnt=strong: there is no such key; keys: ", "Did you mean augment?"]),
+    ("experimet=resnext/cifar10", ["experimet=resnext/cifar10: there is no such key", "Did you mean experiment?"]),
     # words of a group
     ("", ["model must be given, e.g. model=scnet", MODELS]),
     ("model=scnett", ["model=scnett", MODELS, "Did you mean scnet?"]),
@@ -266,6 +272,23 @@ def _mistake():
     return caught.value
 
 
+@pytest.mark.parametrize(("words", "line"), [
+    (["optimizer=rmss"], r"optimizer=rmss: there is no such optimizer; optimizers: adamw, rms, .* Did you mean rms\?"),
+    (["model=scnett"], r"model=scnett: there is no such model; models: bagging, .*, triplet\. Did you mean scnet\?"),
+    (["optimizer=rms", "trainer.max_epochs=1"],
+     r"optimizer.name: must be given in optimizer, e.g. \+optimizer.name=..., or a line in the file of optimizer=rms "
+     r"\(and 1 more mistake\)"),
+    (["optimizer=rms", "+optimizer.name=r"], r"optimizer.weight_decay: must be given in optimizer, e.g. .*"),
+    (["--config-dir", "nowhere"], r"--config-dir=.*nowhere: there is no such folder; .*"),
+])  # fmt: skip
+def test_a_mistake_beside_options_of_ones_own_is_one_line(words, line, train, tmp_path):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "rms.yaml").write_text("_target_: torch.optim.RMSprop\nlr: 0.1\n")
+    done = train("model=scnet", "--config-dir", str(tmp_path), *words)
+    assert done.code == 2
+    assert re.fullmatch(f"error: {line}\n", done.err), done.err
+
+
 @pytest.mark.parametrize("word", ["debug=true", "debug=True", "++debug=true"])
 def test_debug_shows_where(word, train):
     done = train("model=scnet", "trainer.max_epochs=0", word)
@@ -316,6 +339,20 @@ def test_build_names_the_target_that_does_not_fit(target, held):
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_that_another_target_brought_is_named_with_how_to_leave_it_out():
+    with pytest.raises(
+        UserError, match=r"^optimizer._target_=torch.optim.RMSprop: .*'nesterov'\).*; it takes lr, alpha, "
+    ):
+        build(_sgd(_target_="torch.optim.RMSprop", nesterov=True), [])
+    with pytest.raises(UserError, match=r"; ~optimizer.nesterov leaves nesterov out$"):
+        build(_sgd(_target_="torch.optim.RMSprop", nesterov=True), [])
+
+
+def test_a_word_where_a_target_of_ones_own_wants_a_number_is_one_line():
+    with pytest.raises(UserError, match=r"^optimizer.alpha=abc: torch.optim.RMSprop fails on such values \('<=' not"):
+        build(_sgd(_target_="torch.optim.RMSprop", alpha="abc"), [])
+
+
 def test_build_leaves_a_targets_own_errors_alone():
     with pytest.raises(TypeError):  # int() takes the argument, and fails on it
         build(Choice.model_validate({"name": "x", "_target_": "builtins.sum"}), [1, "a"])
@@ -349,6 +386,8 @@ def test_small_commands_take_the_run_first_and_folders_either_way():
     ]  # fmt: skip
     assert as_overrides(["run=a", "paths.data_dir=d"]) == ["run=a", "paths.data_dir=d"]
     assert as_overrides(["--help"]) == ["--help"]
+    assert as_overrides(["split=val", "12e4567890-1"]) == ["split=val", "run=12e4567890-1"]
+    assert as_overrides(["run=a", "--cfg", "job"]) == ["run=a", "--cfg", "job"]
 
 
 def test_jobs_of_slurm_where_there_is_none(train, monkeypatch):

@@ -122,7 +122,7 @@ def test_what_does_not_go_with_runs_is_one_line(words, line, donors):
 
 def test_a_run_that_is_not_there_or_has_no_weights_is_one_line(donors, tmp_path):
     entries, runs = donors
-    with pytest.raises(UserError, match="run=0000000000: there is no such run"):
+    with pytest.raises(UserError, match=r"^model.members=run:0000000000: there is no such run"):
         train(bagged(runs, "0000000000"))
     folder = tmp_path / "resnet" / entries[0].identity / "1"
     shutil.copytree(folders.find(runs, entries[0].id), folder)

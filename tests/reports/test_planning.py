@@ -145,7 +145,11 @@ def test_a_plan_is_said_and_written(place, capsys):
 
 
 def test_a_pilot_is_run_where_there_are_no_runs(place, capsys, monkeypatch):
-    with pytest.raises(UserError, match=r"0 finished runs are too few .*; pilot=4 runs 12 runs first, those of seeds"):
+    with pytest.raises(
+        UserError,
+        match=r"^plan=0.5: 0 finished runs are too few .*; pilot=4 runs 12 runs first, those of seeds 0 to 3; "
+        r"source=reports/x takes those of the report that is there$",
+    ):
         run(source="local")
     ran = []
 

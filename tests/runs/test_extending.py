@@ -79,7 +79,7 @@ def test_a_cosine_goes_on_where_the_longer_one_is(tmp_path):
 @pytest.mark.full
 def test_what_cannot_be_extended_is_one_line(short, tmp_path):
     root, first, _ = short
-    with pytest.raises(UserError, match=r"optimizer.lr is 0.5, there it was 0.02; only trainer.max_epochs"):
+    with pytest.raises(UserError, match=r"^resume=\w+-1: optimizer.lr is 0.5, there it was 0.02; only trainer.max"):
         run(root, 4, f"resume={first.id}", "optimizer.lr=0.5")
     with pytest.raises(UserError, match="not interrupted"):
         run(root, 2, f"resume={first.id}")

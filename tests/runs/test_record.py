@@ -14,7 +14,7 @@ from composed import compose
 from paperzoo.config.schema import Config
 from paperzoo.errors import UserError
 from paperzoo.evaluation import evaluate
-from paperzoo.runs import checkpoints, compare, folders, record
+from paperzoo.runs import checkpoints, compare, extending, folders, record
 from paperzoo.runs.identity import identity
 from paperzoo.training import train
 
@@ -231,6 +231,14 @@ def test_starts_at_the_same_moment_get_folders_of_their_own(tmp_path):
 def test_names_that_are_no_id_are_refused(run, tmp_path):
     with pytest.raises(UserError, match=r"neither a run folder nor a run id|there is no such run"):
         folders.find(tmp_path, run)
+
+
+def test_a_run_that_is_not_there_names_what_was_written_and_the_command_that_lists_these_runs(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=rf"^resume=12: .*; `python src/runs.py runs_dir={tmp_path}` lists them$"):
+        extending.resolved(compose("train", ["model=resnet", "resume=12", f"paths.runs_dir={tmp_path}"]))
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path))
+    with pytest.raises(UserError, match=r"^run=x y: .*; `python src/runs.py` lists them$"):
+        folders.find(tmp_path, "x y")
 
 
 def test_ambiguous_prefixes_and_missing_attempts_are_named(tmp_path):

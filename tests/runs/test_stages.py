@@ -82,7 +82,7 @@ def test_a_run_begins_with_another_runs_weights_and_names_it(staged, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "line"), [
-    ("run:0000000000", "there is no such run"),
+    ("run:0000000000", "^model.checkpoint=run:0000000000: there is no such run"),
     ("run:{id}:first", "a run has weights last, best, and step_<n>"),
 ])  # fmt: skip
 def test_weights_that_are_not_there_are_one_line(name, line, staged, tmp_path):

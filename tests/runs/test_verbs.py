@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import forked
@@ -19,6 +20,7 @@ from paperzoo.runs import record
 from paperzoo.training import train
 
 SRC = Path(__file__).resolve().parents[2] / "src"
+REPORTS = SRC.parent / "reports"
 WORDS = ["model=resnet", "model.depth=11", "model.width=4", "data.limit_train=64", "data.batch_size=16",
          "data.image_size=12", "data.validation=50", "data.test=50", "trainer=cpu", "trainer.max_epochs=2",
          "trainer.threads=1"]  # fmt: skip
@@ -181,6 +183,11 @@ def test_evaluate_takes_an_id_a_prefix_or_a_folder(how, runs):
 @pytest.mark.parametrize(("name", "words", "line"), [
     ("reproduce", [], "which run or report?"),
     ("reproduce", ["zzz"], "zzz"),
+    ("reproduce", ["run=zzz"], "run=zzz: neither a run folder nor a run id"),
+    ("reproduce", [str(REPORTS / "nope")], "; reports in " + str(REPORTS) + ": backbones_at_equal_macs, "),
+    ("reproduce", ["run=zzz", "yyy"], "yyy: one word too many"),
+    ("export", ["0000000000", "format=onnx"], "run=0000000000: there is no such run"),
+    ("evaluate", ["split=val", "0000000000"], "run=0000000000: there is no such run"),
     ("reproduce", ["0", "tolerance=many"], "tolerance=many"),
     ("reproduce", ["0", "tolerence=1"], "tolerence"),
     ("runs", ["status=done"], "status=done: must be one of running, finished, failed, interrupted"),
@@ -194,6 +201,12 @@ def test_mistakes_are_one_line(name, words, line, runs):
     assert line in done.stderr
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["runs", "evaluate"])
+def test_every_command_says_its_version(name, runs):
+    done = verb(name, "--version", folder=runs)
+    assert (done.returncode, done.stdout) == (0, f"Paperzoo {version('paperzoo')}\n")
 
 
 def test_a_run_on_a_folder_that_has_moved_is_evaluated_and_reproduced_there(tmp_path, capsys):

@@ -12,6 +12,7 @@ import postgres
 import pytest
 
 from paperzoo.errors import UserError
+from paperzoo.sweeps import local
 from paperzoo.sweeps.specification import Sweep
 from paperzoo.sweeps.storage import Plan, runs_of
 
@@ -179,6 +180,25 @@ def test_a_failed_run_stays_failed_until_it_is_asked_for(tmp_path: Path) -> None
     again = plan.claim()
     assert again
     assert again.key == claim.key
+
+
+def test_a_sweep_of_failed_runs_says_again_why_and_how_they_are_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = Plan(sweep(run_cap=1), "x", url(tmp_path))
+    plan.settle()
+    claim = plan.claim()
+    assert claim
+    plan.fail(claim, "it diverged", "run1")
+    monkeypatch.setattr(local.lint, "check", lambda path: sweep(run_cap=1))
+    code = local.run("x.yaml", agents=1, storage=url(tmp_path), runs_dir=str(tmp_path), max_failures=5,
+                     retry_failed=False, warm=False)  # fmt: skip
+    said = capsys.readouterr().out.splitlines()
+    assert code == 1
+    assert said[0] == "0 of 1 done, 1 failed"
+    assert said[1].startswith("failed ")
+    assert "it diverged" in said[1]
+    assert "retry_failed=true runs what failed again" in said[2]
 
 
 def test_a_run_without_the_metric_is_a_failed_one(tmp_path: Path) -> None:

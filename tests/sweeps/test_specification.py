@@ -135,6 +135,11 @@ def test_a_mistake_is_one_line(tmp_path: Path, changes: dict[str, object], parts
         assert part in text
 
 
+def test_a_metric_is_not_near_another_because_both_are_of_validation(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"val/acc is logged by no run of resnet, there are val/top1, .*, val/loss$"):
+        lint.check(write(tmp_path, metric={"name": "val/acc", "goal": "maximize"}))
+
+
 def test_a_sweep_without_a_command_shows_the_lines_that_it_lacks(tmp_path: Path) -> None:
     path = write(tmp_path, command=None)
     with pytest.raises(UserError) as caught:

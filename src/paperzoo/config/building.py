@@ -1,10 +1,15 @@
 """From a choice to what it names."""
 
 import importlib
+import inspect
+import re
+from collections.abc import Callable
 from typing import Any
 
 from paperzoo.config.schema import Choice
 from paperzoo.errors import UserError, first_line
+
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 def build(choice: Choice | str, *args: Any, **extra: Any) -> Any:
@@ -21,12 +26,39 @@ def build(choice: Choice | str, *args: Any, **extra: Any) -> Any:
         return function(*args, **given)
     except TypeError as error:
         if "argument" in str(error) and error.__traceback__ and error.__traceback__.tb_next is None:
-            raise UserError(f"_target_={target}: does not take what the configuration gives it ({error})") from None
+            raise UserError(_does_not_take(choice, target, _names(function)[len(args) :], error)) from None
+        if texts := _untyped_texts(choice):  # more likely a word where a number belongs than a bug of the target
+            raise UserError(f"{texts}: {target} fails on such values ({first_line(error)})") from error
         raise
     except ValueError as error:
         if isinstance(choice, str):
             raise
         raise UserError(f"{_group(choice)}={choice.name}: {first_line(error)}") from error
+
+
+def _does_not_take(choice: Choice | str, target: str, takes: list[str], error: TypeError) -> str:
+    """What it does take, and how a key that came with another target is left out."""
+    place = "" if isinstance(choice, str) else f"{_group(choice)}."
+    line = f"{place}_target_={target}: does not take what the configuration gives it ({error})"
+    unknown = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if not (place and unknown and takes):
+        return line
+    return f"{line}; it takes {', '.join(takes)}; ~{place}{unknown[1]} leaves {unknown[1]} out"
+
+
+def _names(function: Callable[..., Any]) -> list[str]:
+    try:
+        return [name for name, one in inspect.signature(function).parameters.items() if one.kind in NAMED]
+    except ValueError:  # some of what is written in C has no signature
+        return []
+
+
+def _untyped_texts(choice: Choice | str) -> str:
+    """The words among the values that no schema has checked: ``optimizer.alpha=abc``."""
+    if isinstance(choice, str):
+        return ""
+    own = choice.model_extra or {}
+    return ", ".join(f"{_group(choice)}.{key}={value}" for key, value in own.items() if isinstance(value, str))
 
 
 def _group(choice: Choice) -> str:

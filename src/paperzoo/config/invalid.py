@@ -24,6 +24,9 @@ def translate(
     location, value = first["loc"], first["input"]
     key = ".".join(map(str, location))
     line = _validation(first, schema, location, key, value, plain)
+    if first["type"] == "missing" and len(location) > 1:
+        chosen = next((text for text in overrides if text.startswith(f"{location[0]}=")), "")
+        line += f", or a line in the file of {chosen}" if chosen else ""
     experiment = next((text for text in overrides if text.startswith("experiment=")), "")
     if experiment and not any(text.lstrip("+").startswith(key.split(".")[0]) for text in overrides):
         line += f" ({experiment} sets it)"
@@ -41,7 +44,7 @@ def _validation(
     if kind == "extra_forbidden":
         return no_such_key(f"{key}={show(value)}", parent, str(location[-1]), _keys(schema, location[:-1]))
     if kind == "missing":
-        return group_missing(key) if key in config_groups() else f"{key}: must be given{inside}, e.g. {key}=..."
+        return group_missing(key) if key in config_groups() else f"{key}: must be given{inside}, e.g. +{key}=..."
     return f"{key}={show(value)}: must be {_demand(kind, first.get('ctx', {}), value, first['msg'])}"
 
 

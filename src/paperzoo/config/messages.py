@@ -19,6 +19,7 @@ UNKNOWN = (  # Hydra's words for a key or a group that is not there
     r"Could not delete (?:from config\. )?'([^']+)'",
     r"looks like a config group override, but config group '([^']+)'",
 )
+NO_OPTION = re.compile(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']+':(.*?)\n\S", re.DOTALL)
 BRACKETS = (("[", "]"), ("{", "}"), ("(", ")"))
 
 
@@ -89,6 +90,12 @@ def group_missing(group: str) -> str:
 
 def _plural(group: str) -> str:
     return {"data": "data", "mix": "mixes", "loss": "losses"}.get(group, f"{group}s")
+
+
+def no_such_option(given: str, group: str, value: str, options: Sequence[str]) -> str:
+    """The options that a group has, and the nearest of them."""
+    known = f"{_plural(group)}: {', '.join(options)}"
+    return f"{given}: there is no such {group}; {known}{nearest(value, options)}"
 
 
 def no_such_key(given: str, parent: str, name: str, keys: Iterable[str]) -> str:
@@ -180,8 +187,7 @@ def _check_group(text: str, group: str, override: Any) -> None:
         if value == "null":
             raise UserError(f"{text}: must be one of {', '.join(options)}; for none leave {group}= away")
         if value not in options:
-            known = f"{plural}: {', '.join(options)}"
-            raise UserError(f"{text}: there is no such {group}; {known}{nearest(value, options)}")
+            raise UserError(no_such_option(text, group, value, options))
 
 
 def _unreadable(text: str, following: str) -> str:
@@ -212,6 +218,10 @@ def _composition(error: Exception, config_name: str, overrides: Sequence[str]) -
     for pattern in UNKNOWN:
         if match := re.search(pattern, text):
             return _unknown_key(match[1], config_name, overrides, _composed(error))
+    if match := NO_OPTION.search(text):  # with a folder of one's own, whose options only Hydra knows
+        return no_such_option(f"{match[1]}={match[2]}", match[1], match[2], match[3].split())
+    if match := re.search(r"Additional config directory '([^']+)' not found", text):
+        return f"--config-dir={match[1]}: there is no such folder; give the one that holds folders such as optimizer/"
     if match := re.search(r"Could not append to config\. An item is already at '([^']+)'", text):
         return f"+{match[1]}: is there already; leave the + away to change it"
     return _one_line(text)
@@ -260,9 +270,10 @@ def _unknown_key(key: str, config_name: str, overrides: Sequence[str], composed:
     if key.startswith("experiment/"):
         return f"{given}: write experiment={given.removeprefix('experiment/').replace('=', '/')}"
     if not beside:
-        top = dict.fromkeys([*(["model"] if config_name == "train" else []), *map(str, composed)])
-        sought = name if group in OF_OTHERS else key
-        near = nearest(sought, top) or nearest(sought, keys)  # modle is model before it is logger.mode
+        unset = [name for name in groups if config_name == "train"]  # experiment, stopping, ...: not there until chosen
+        top = dict.fromkeys([*(["model"] if unset else []), *map(str, composed), *unset])
+        # modle is model before it is logger.mode; augment.erase is a key of data, wherever that has it
+        near = nearest(name, keys) if group in OF_OTHERS else nearest(key, top) or nearest(key, keys)
         return f"{given}: there is no such key; keys: {', '.join(top)}{near}"
     line = no_such_key(given, parent, name, beside)
     with_it = [

@@ -196,10 +196,11 @@ def taken(words: Sequence[str], own: Mapping[str, str]) -> tuple[dict[str, str],
 
 
 def as_overrides(words: Sequence[str]) -> list[str]:
-    """The words of a small command as overrides: a first word without ``=`` is the run, folders are in ``paths``."""
+    """The words of a small command as overrides: the first without ``=`` is the run, folders are in ``paths``."""
     found = [re.sub(r"^(runs_dir|data_dir)=", r"paths.\1=", word) for word in words]
-    if found and "=" not in found[0] and not found[0].startswith("-"):
-        found[0] = f"run={found[0]}"
+    named = [place for place, word in enumerate(found) if "=" not in word and not word.startswith("-")]
+    if named and not any(word.startswith("-") for word in found[: named[0]]):  # job in --cfg job is no run
+        found[named[0]] = f"run={found[named[0]]}"
     return found
 
 

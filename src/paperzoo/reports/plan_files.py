@@ -47,9 +47,13 @@ def make(
     try:
         planned = planning.plan(report, effect)
     except UserError as error:
-        if pilot is None and "too few" in str(error):
-            raise UserError(f"{error}; pilot=4 runs {_pilot_runs(sweep, 4)} first, those of seeds 0 to 3") from None
-        raise
+        line = str(error).replace("plan=:", f"plan={effect:g}:", 1)
+        if pilot is None and "too few" in line:
+            line += f"; pilot=4 runs {_pilot_runs(sweep, 4)} first, those of seeds 0 to 3"
+            published = Path(out) / name
+            if (published / record_sources.RECORDS).is_file():
+                line += f"; source={published} takes those of the report that is there"
+        raise UserError(line) from None
     _say(report, planned)
     _write(Path(path), report, planned, said, Path(out))
 

@@ -28,7 +28,7 @@ def resolved(config: Config) -> Config:
     """
     if config.resume in (None, "auto") or config.extends:
         return config
-    folder = folders.find(Path(config.paths.runs_dir).resolve(), str(config.resume))
+    folder = folders.find(Path(config.paths.runs_dir).resolve(), str(config.resume), f"resume={config.resume}")
     entry = record.read(folder)
     if entry.status != "finished" or not _is_longer(config, entry):
         return config
@@ -43,9 +43,9 @@ def parent_of(config: Config) -> tuple[Path, Record] | None:
     """
     if not config.extends:
         return None
-    folder = folders.find(Path(config.paths.runs_dir).resolve(), config.extends)
+    given = f"{'resume' if config.resume else 'extends'}={config.extends}"  # as the user wrote it
+    folder = folders.find(Path(config.paths.runs_dir).resolve(), config.extends, given)
     entry = record.read(folder)
-    given = f"extends={config.extends}"
     if entry.status != "finished":
         raise UserError(f"{given}: it is {entry.observed_status()}; go on with it by resume={entry.id}")
     differs = next(_differences(config, entry), None)

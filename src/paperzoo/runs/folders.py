@@ -1,5 +1,6 @@
 """Run folders: ``<runs_dir>/<model>/<identity>/<attempt>/``."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,30 +50,44 @@ def all_folders(runs_dir: Path) -> Iterator[Path]:
             yield parent / str(attempt)
 
 
-def find(runs_dir: Path, run: str) -> Path:
+def find(runs_dir: Path, run: str, given: str | None = None) -> Path:
     """The folder of a run named by id, unique prefix, bare identity (its latest finished attempt) or folder.
+
+    Args:
+        runs_dir: where runs are.
+        run: its name.
+        given: what the user wrote, for messages: ``resume=12``; None: ``run=<run>``.
 
     Raises:
         UserError: there is none, or more than one.
     """
     if (Path(run) / records.FILE).is_file():
         return Path(run)
+    given = given or f"run={run}"
     match = ID.fullmatch(run)
     if not match:
-        raise UserError(
-            f"run={run}: neither a run folder nor a run id such as 3f2a9c01de-1; `python src/runs.py` lists them"
-        )
+        raise UserError(f"{given}: neither a run folder nor a run id such as 3f2a9c01de-1; {_listed(runs_dir)}")
     identity, attempt = match["identity"], match["attempt"]
     parents = [path for path in sorted(runs_dir.glob(f"*/{identity}*")) if path.is_dir()]
     if not parents:
-        raise UserError(f"run={run}: there is no such run in {runs_dir}; `python src/runs.py` lists them")
+        raise UserError(f"{given}: there is no such run in {runs_dir}; {_listed(runs_dir)}")
     if len(parents) > 1:
         names = ", ".join(path.name for path in parents[:5])
-        raise UserError(f"run={run}: {len(parents)} runs begin so ({names}); give more digits")
+        raise UserError(f"{given}: {len(parents)} runs begin so ({names}); give more digits")
     folder = parents[0] / attempt if attempt else _latest(parents[0])
     if not folder.is_dir():
-        raise UserError(f"run={run}: there is no such attempt; there are {', '.join(map(str, attempts(parents[0])))}")
+        raise UserError(f"{given}: there is no such attempt; there are {', '.join(map(str, attempts(parents[0])))}")
     return folder
+
+
+def _listed(runs_dir: Path) -> str:
+    return f"`python src/runs.py{option(runs_dir)}` lists them"
+
+
+def option(runs_dir: Path) -> str:
+    """`` runs_dir=...``, for a command that is to find these runs; nothing where it looks by itself."""
+    usual = Path(os.environ.get("RUNS_DIR", "runs"))
+    return "" if runs_dir.resolve() == usual.resolve() else f" runs_dir={runs_dir}"
 
 
 def latest_finished(parent: Path) -> Path | None:

@@ -160,6 +160,8 @@ class History(L.Callback):
 
     def _read(self, trainer: L.Trainer, pl_module: Any) -> None:
         means = pl_module.running.read()
+        if not pl_module.running.looks_at_once:  # a GPU, several ranks: no loss is known but the mean of what was read
+            self.loss = means["loss"]
         place = self._place(trainer)
         row: Row = {"step": place.pop("step"), "epoch": place.pop("epoch"), **place}
         row |= {f"train/{name}": value for name, value in means.items()}

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,10 @@ IN_COLUMNS = ("model=", "data=", "seed=")  # overrides that have a column
 NOT_SHOWN = ("paths.", "logger", "repeat=", "resume=", "tags=", "debug=", "pictures=", "checkpoint.")
 ORDERS = ("started", "test", "time")
 FORMATS = ("table", "csv")
+WIDE = 160  # columns that the whole table has room in
+ALL = ("run", "status", "model", "data", "overrides", "seed", "epochs", "metric", "test", "best", "time", "started")
+FEW = ("run", "status", "model, data, overrides", "seed", "epochs", "test metric", "time")
+NUMBERS = ("seed", "epochs", "metric", "test", "test metric", "best", "time")
 
 
 def show(
@@ -39,7 +43,7 @@ def show(
     if form == "csv":
         _write_csv(wanted[:limit])
     elif wanted:
-        console.print(_table(wanted[:limit]))
+        console.print(_table(wanted[:limit], console.width))
         if len(wanted) > limit:
             console.print(f"{len(wanted) - limit} more runs are not shown; limit={len(wanted)} shows all")
     else:
@@ -56,7 +60,22 @@ def _read(runs_dir: Path) -> tuple[list[Record], list[str]]:
             entries.append(record.read(folder))
         except UserError as error:
             damaged.append(str(error))
-    return entries, damaged
+    return _as_trained(entries), damaged
+
+
+def _as_trained(entries: Sequence[Record]) -> list[Record]:
+    """A repetition by ``reproduce.py`` names a run and no overrides: with the command of the run that it repeats."""
+    trained = {entry.identity: entry.command for entry in entries if not _is_repetition(entry)}
+    return [
+        entry.model_copy(update={"command": trained.get(entry.identity, entry.command)})
+        if _is_repetition(entry)
+        else entry
+        for entry in entries
+    ]
+
+
+def _is_repetition(entry: Record) -> bool:
+    return any(Path(word).name in ("reproduce", "reproduce.py") for word in entry.command[:2])
 
 
 def _none(runs_dir: Path, entries: Sequence[Record], model: str | None, status: str | None) -> str:
@@ -102,26 +121,40 @@ def _overrides(entry: Record) -> str:
     return " ".join(words)
 
 
-def _table(entries: list[Record]) -> Table:
-    table = Table("run", "status", "model", "data", "overrides", box=None, header_style="bold")
-    for name in ("seed", "epochs", "metric", "test", "best", "time"):
-        table.add_column(name, justify="right")
-    table.add_column("started")
+def _table(entries: list[Record], width: int) -> Table:
+    """All columns where there is room; else those that tell runs apart, and the id whole, so that it can be copied."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    chosen = ALL if width >= WIDE else FEW
+    for name in chosen:
+        table.add_column(
+            name, justify="right" if name in NUMBERS else "left", no_wrap=name in ("run", "status"), overflow="fold"
+        )
     for entry in entries:
-        table.add_row(*_cells(entry))
+        cells = _cells(entry)
+        table.add_row(*(cells[name] for name in chosen))
     return table
 
 
-def _cells(entry: Record) -> Iterator[str]:
-    yield from (entry.id, entry.observed_status(), entry.config["model"]["name"], entry.data.name, _overrides(entry))
-    yield str(entry.seed)
-    yield _epochs(entry)
-    yield _headline(entry).name
-    for weights in ("last", "best"):
-        value = _tested(entry, weights)
-        yield "" if value is None else _headline(entry).text(value)
-    yield f"{entry.wall_seconds:.0f} s"
-    yield entry.started[:19].replace("T", " ")
+def _cells(entry: Record) -> dict[str, str]:
+    headline = _headline(entry)
+    last, best = (_tested(entry, weights) for weights in ("last", "best"))
+    model, data, changed = entry.config["model"]["name"], entry.data.name, _overrides(entry)
+    return {
+        "run": entry.id,
+        "status": entry.observed_status(),
+        "model": model,
+        "data": data,
+        "overrides": changed,
+        "model, data, overrides": f"{model} {data} {changed}".rstrip(),
+        "seed": str(entry.seed),
+        "epochs": _epochs(entry),
+        "metric": headline.name,
+        "test": "" if last is None else headline.text(last),
+        "test metric": "" if last is None else f"{headline.name} {headline.text(last)}",
+        "best": "" if best is None else headline.text(best),
+        "time": f"{entry.wall_seconds:.0f} s",
+        "started": entry.started[:19].replace("T", " "),
+    }
 
 
 def _epochs(entry: Record) -> str:

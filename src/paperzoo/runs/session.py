@@ -290,7 +290,7 @@ def _resumed(runs_dir: Path, config: Config, key: str) -> Place | None:
         parent = runs_dir / config.model.name / key
         candidates = [parent / str(attempt) for attempt in reversed(folders.attempts(parent))]
     else:
-        candidates = [folders.find(runs_dir, str(config.resume))]
+        candidates = [folders.find(runs_dir, str(config.resume), f"resume={config.resume}")]
         if candidates[0].parent.name != key:
             raise UserError(
                 f"resume={config.resume}: its identity is {candidates[0].parent.name}, this configuration, data and "

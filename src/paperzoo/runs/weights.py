@@ -38,7 +38,7 @@ def find(name: str, runs_dir: Path, option: str = "model.checkpoint") -> Weights
     run, _, kind = name.removeprefix(RUN).partition(":")
     if kind and not WEIGHTS.fullmatch(kind):
         raise UserError(f"{option}={name}: a run has weights last, best, and step_<n> where it kept them")
-    folder = folders.find(runs_dir.resolve(), run)
+    folder = folders.find(runs_dir.resolve(), run, f"{option}={name}")
     entry = record.read(folder)
     kind = kind or "last"
     path = folder / "checkpoints" / f"{kind}.ckpt"

@@ -148,8 +148,8 @@ def _logged(sweep: Sweep, target: str, model: str) -> Iterator[str]:
         return  # training logs each of its losses, and papers what their layers have learned
     if name not in known:
         there = [f"{split}/{each}" for each in known]
-        near = difflib.get_close_matches(f"{split}/{name}", there, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = difflib.get_close_matches(name, known, n=1)  # val/acc is not near val/ece
+        hint = f"; did you mean {split}/{near[0]}?" if near else ""
         yield f"metric.name: {sweep.metric.name} is logged by no run of {model}, there are {', '.join(there)}{hint}"
         return
     goal = {"max": "maximize", "min": "minimize"}[known[name].goal]

@@ -33,7 +33,7 @@ def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failu
     with SweepTable(plan, workers) as table:
         workers.run(table.show)
     print(table.summary())
-    if table.live:  # elsewhere each failure was a line already
+    if table.live or not workers.failures:  # elsewhere each failure of now was a line already
         for line in table.failures():
             print(line)
     if caught:
@@ -43,6 +43,8 @@ def run(path: str, *, agents: int, storage: str | None, runs_dir: str, max_failu
         print(
             f"stopped: {workers.failures} runs failed (max_failures={max_failures}); retry_failed=true tries them again"
         )
+    elif failed:
+        print("once its reason is gone, retry_failed=true runs what failed again")
     return 1 if failed else 0
 
 
