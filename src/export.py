@@ -29,9 +29,10 @@ def main(run: str = "", *, out: str | None, images: str, member: str | None, **g
         raise UserError(f"out={out}: is there already; name another file, or remove it")
     if not Path(run).is_file():
         folders.find(Path(given["runs_dir"]), run)  # a mistake is said before torch is imported
+    of = None if member is None else verbs.whole_number("member", member)
     from paperzoo.inference import exporting
 
-    exporting.run(run, out, images=count, member=member and verbs.whole_number("member", member), **given)
+    exporting.run(run, out, images=count, member=of, **given)
 
 
 if __name__ == "__main__":

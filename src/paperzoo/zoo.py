@@ -14,6 +14,7 @@ from rich.text import Text
 from paperzoo import cards
 from paperzoo.cards import Card, Claim, Measured, Network, Option, Pair, Verdict
 from paperzoo.errors import UserError
+from paperzoo.reports.measured import in_words
 
 PAGES = Path(__file__).resolve().parent / "pages"
 VENUE = 14  # letters of a venue's name that the table has room for
@@ -208,8 +209,7 @@ def _deviations(card: Card) -> Group:
 
 
 def _measured(entry: Measured) -> Text:
-    low, high = entry.interval
-    figures = f"{entry.what}: {entry.mean:g}, interval {low:g} to {high:g}, n = {entry.n}"
+    figures = in_words(entry)
     return Text.assemble((entry.claim, "bold"), f": {entry.scale}; {figures}; reports/{entry.report}/index.html")
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from paperzoo import cards
 from paperzoo.cards import Card, Claim
-from paperzoo.reports import wording
-from paperzoo.reports.model import Interval
+from paperzoo.reports import measured
 
 HEAD = "| paper | claim | the paper's figures | measured here | verdict |\n|---|---|---|---|---|"
 
@@ -29,14 +28,13 @@ def table() -> str:
 
 def _rows(card: Card) -> Iterator[str]:
     name = f"[{card.slug}](src/paperzoo/papers/{card.slug}/card.yaml) ({card.venue} {card.year})"
-    measured = [claim for claim in card.claims if card.verdicts(claim.id)]
-    if not measured:
+    judged = [claim for claim in card.claims if card.verdicts(claim.id)]
+    if not judged:
         number = f"{len(card.claims)} claim{'s' * (len(card.claims) > 1)}"
         yield f"| {name} | {number} | | | not attempted |"
-    for claim in measured:
+    for claim in judged:
         best = card.verdicts(claim.id)[0]
-        interval = wording.interval(Interval(best.mean, *best.interval, best.n, "t"), signed=True)
-        figure = f"{best.what}: {interval}, n = {best.n}, [{best.report}](reports/{best.report}/report.md)"
+        figure = f"{measured.in_words(best)}, [{best.report}](reports/{best.report}/report.md)"
         yield f"| {name} | {claim.id} | {_reported(claim)} | {figure} | {best.verdict} |"
 
 

@@ -318,7 +318,7 @@ class _Study:
         if not any(variant.score for variant in variants):
             return "No result yet."
         if baseline is not None:
-            return headline(comparisons, baseline.name, self.goal, self.points, self.worth)
+            return headline(comparisons, baseline.name, self.key, self.goal, self.points, self.worth)
         scores = (f"{each.name} {wording.interval(each.score, self.unit)}" for each in variants if each.score)
         return f"{self.key}: {', '.join(scores)}."
 

@@ -14,25 +14,37 @@ NAMED = 3  # variants that a clause names; of more it tells how many and which i
 
 
 def headline(
-    comparisons: Sequence[Comparison], baseline: str, goal: Goal, points: str = "", worth: float | None = None
+    comparisons: Sequence[Comparison],
+    baseline: str,
+    metric: str,
+    goal: Goal,
+    points: str = "",
+    worth: float | None = None,
 ) -> str:
     """What the comparisons say about the variants beside the baseline.
 
     Args:
         comparisons: at least one.
         baseline: its name.
+        metric: what is compared; named where differences have no unit that says so.
         goal: of the metric.
         points: the unit of differences.
         worth: the smallest effect worth finding.
     """
-    return _Headline(comparisons, baseline, goal, points, worth).text()
+    return _Headline(comparisons, baseline, metric, goal, points, worth).text()
 
 
 class _Headline:
     def __init__(
-        self, comparisons: Sequence[Comparison], baseline: str, goal: Goal, points: str, worth: float | None
+        self,
+        comparisons: Sequence[Comparison],
+        baseline: str,
+        metric: str,
+        goal: Goal,
+        points: str,
+        worth: float | None,
     ) -> None:
-        self.comparisons, self.baseline, self.goal = comparisons, baseline, goal
+        self.comparisons, self.baseline, self.metric, self.goal = comparisons, baseline, metric, goal
         self.points, self.worth = points, worth
 
     def text(self) -> str:
@@ -49,7 +61,8 @@ class _Headline:
             lines = [line for line in self.comparisons if line.verdict == verdict]
             if lines:
                 said.append(clause(lines, verdict))
-        sentences = [_capital("; ".join(said)) + "."] if said else []
+        where = "" if self.points else f"In {self.metric}, "
+        sentences = [_capital(where + "; ".join(said)) + "."] if said else []
         undecided = [line for line in self.comparisons if line.verdict == "undecided"]
         if undecided:
             sentences.append(self._undecided(undecided))

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 import yaml
 
 from paperzoo import cards
-from paperzoo.reports.model import Report
+from paperzoo.reports import wording
+from paperzoo.reports.model import Interval, Report
 from paperzoo.runs.record import write_atomically
 
-DECIMALS = 6  # a page rounds to fewer, and twice would be wrong at times
+DECIMALS = 9  # a page rounds to fewer, and twice would be wrong at times: 1.18499994 to 6 is 1.185
 HEADING = "measured:  # written by src/report.py\n"
 
 
@@ -33,6 +34,12 @@ def of(report: Report, slug: str) -> list[cards.Measured]:
         for line in found
         if (interval := line.difference) and interval.low is not None and interval.high is not None
     ]
+
+
+def in_words(entry: cards.Measured) -> str:
+    """``stacking less single, points of test/top1: +1.18 (+0.39 to +1.98), n = 6``."""
+    interval = wording.interval(Interval(entry.mean, *entry.interval, entry.n, "t"), signed=True)
+    return f"{entry.what}: {interval}, n = {entry.n}"
 
 
 def fill(report: Report) -> None:
