@@ -55,6 +55,12 @@ def test_a_metric_to_be_minimised():
     assert got.answer == "In test/loss, scnet shows no difference from resnet larger than 0.005 (+0.00, +0.00 to +0.00)."
 
 
+def test_a_check_compares_nothing():
+    got = analyse(records(), sweep(), Description(baseline=False))
+    assert (got.comparisons, [variant.baseline for variant in got.variants]) == ((), [False, False])
+    assert got.answer.startswith("test/top1: resnet ")
+
+
 def test_costs_and_facts():
     got = analyse(records(), sweep())
     cost = got.variants[1].cost

@@ -264,6 +264,8 @@ class _Study:
 
     def _baseline(self, names: Sequence[str]) -> str:
         wanted = self.description.baseline
+        if wanted is False:
+            return ""
         return self._known("baseline", wanted, names) if wanted else next(iter(names), "")
 
     def _known(self, place: str, variant: str, names: Iterable[str]) -> str:

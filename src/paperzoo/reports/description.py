@@ -1,7 +1,7 @@
 """``reports/<name>/report.yaml``: what its author says about a report, all of it optional."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -34,7 +34,7 @@ class Description(DescriptionPart):
 
     title: Text | None = None  # the sweep's description, or its name
     question: Text | None = None
-    baseline: Text | None = None  # the first variant
+    baseline: Text | Literal[False] | None = None  # the first variant; false: nothing is compared, as in a check
     # The smallest effect worth finding, in the unit of the metric's differences, stated before the runs are seen. Left
     # out: 0.5 points of a metric that is shown in %, 1 % of the baseline's mean of any other.
     worth: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
