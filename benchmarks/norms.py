@@ -8,7 +8,9 @@ medians in ms and the ratio to BatchNorm2d with its spread over the rounds.
 The order of the layers is turned about in every other round. The allocator keeps what it has got (for all layers):
 else the page faults of buffers that go and come back decide the ratio.
 
-Goal: Switchable Norm takes at most 2.0 times BatchNorm2d's time, in both formats.
+Goal: Switchable Norm takes at most 1.5 times BatchNorm2d's time in contiguous maps and 1.8 times in channels_last. The
+second is not reached where BatchNorm2d is one fused kernel at the speed of the memory: 2.9 to 3.3 on an AMD EPYC with
+AVX-512 (torch's own GroupNorm takes 2.8 there, InstanceNorm2d 4.6), 1.7 on an Intel.
 """
 
 import os
