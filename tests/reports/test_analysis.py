@@ -59,6 +59,8 @@ def test_a_check_compares_nothing():
     got = analyse(records(), sweep(), Description(baseline=False))
     assert (got.comparisons, [variant.baseline for variant in got.variants]) == ((), [False, False])
     assert got.answer.startswith("test/top1: resnet ")
+    one = analyse([entry for entry in records() if entry.seed == 0], sweep(), Description(baseline=False))
+    assert not one.problems  # a check may have one seed
 
 
 def test_costs_and_facts():

@@ -203,7 +203,7 @@ class _Study:
                     f"the latest counts"
                 )
             chosen += usable[-1:]
-        if len(chosen) == 1 and self.sweep.method == "grid":
+        if len(chosen) == 1 and self.sweep.method == "grid" and self.description.baseline is not False:
             self.problems.append(f"{name}: one seed has a result, so that there is no interval")
         scores = tuple(self._score(entry, self.key) for entry in chosen)
         best = [self._score(entry, f"best/{self.key.removeprefix('best/')}") for entry in chosen]
