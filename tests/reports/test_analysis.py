@@ -60,7 +60,7 @@ def test_a_check_compares_nothing():
     assert (got.comparisons, [variant.baseline for variant in got.variants]) == ((), [False, False])
     assert got.answer.startswith("test/top1: resnet ")
     one = analyse([entry for entry in records() if entry.seed == 0], sweep(), Description(baseline=False))
-    assert not one.problems  # a check may have one seed
+    assert "one seed" not in " ".join(one.problems)  # a check may have no more
 
 
 def test_costs_and_facts():
