@@ -52,7 +52,8 @@ def test_a_metric_to_be_minimised():
     assert (got.unit, got.variants[0].score.mean) == ("", 0.5)
     assert got.comparisons[0].verdict == "no difference"  # all losses are equal
     assert got.worth == pytest.approx(0.005)  # 1 % of the baseline's mean
-    assert got.answer == "In test/loss, scnet shows no difference from resnet larger than 0.005 (+0.00, +0.00 to +0.00)."
+    said = "In test/loss, scnet shows no difference from resnet larger than 0.005 (+0.00, +0.00 to +0.00)."
+    assert got.answer == said
 
 
 def test_a_check_compares_nothing():
