@@ -5,8 +5,8 @@
 All cells in turn, several rounds, the order turned about in every other. Prints the median of a step in microseconds
 and the ratio to torch's layer of the same size with its spread over the rounds.
 
-Goal: the variants that torch lacks take at most 1.5 times torch.nn.LSTM's time. Reached at the four ordinary sizes on an
-AMD EPYC with AVX2 (.73 to 1.40). With AVX-512 and two threads, where torch.nn.LSTM is one fused kernel that is twice as
+Goal: the variants that torch lacks take at most 1.5 times torch.nn.LSTM's time. Reached at the four ordinary sizes on
+an AMD EPYC with AVX2 (.73 to 1.40). With AVX-512 and two threads, where torch.nn.LSTM is one fused kernel and twice as
 fast, it is not reached where steps are small: 1.6 to 1.9 with peepholes at H of 128 and 200. The fewest operations that
 they need take 1.3 to 1.4 times there by themselves, on memory and views that are there already.
 """

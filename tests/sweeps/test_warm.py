@@ -63,17 +63,19 @@ def wait_for(path, text):
 
 
 def test_a_forked_run_is_what_its_command_would_be(server, program, tmp_path):
-    log = tmp_path / "log"
-    runs = [server.start([program, str(code), "a=b c"], os.environ | {"WORD": "x"}, log) for code in (0, 3)]
+    logs = {code: tmp_path / f"log{code}" for code in (0, 3)}  # of their own: what both print at once would be mixed
+    words = os.environ | {"WORD": "x"}
+    runs = [server.start([program, str(code), "a=b c"], words, log) for code, log in logs.items()]
     assert [ended(run) for run in runs] == [0, 3]
-    lines = log.read_text().splitlines()
-    assert len(lines) == 6
-    assert f"argv ['3', 'a=b c'] main __main__ path {Path(program).parent} word x" in lines
-    assert lines.count("session True stdin True") == 2
-    assert lines.count("stdlib True handler True") == 2
-    failed = server.start([program, "raise"], os.environ, log)
+    for code, log in logs.items():
+        assert log.read_text().splitlines() == [
+            f"argv ['{code}', 'a=b c'] main __main__ path {Path(program).parent} word x",
+            "session True stdin True",
+            "stdlib True handler True",
+        ]
+    failed = server.start([program, "raise"], os.environ, logs[0])
     assert ended(failed) == 1
-    assert "ValueError: no" in log.read_text()
+    assert "ValueError: no" in logs[0].read_text()
 
 
 def test_signals_reach_it_and_its_code_comes_back(server, program, tmp_path):
