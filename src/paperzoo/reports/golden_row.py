@@ -101,10 +101,8 @@ def difference(folder: Path, report: Report, data_dir: str) -> tuple[bool, str] 
     where = f"{folder}: row={golden.row} seed={golden.seed}"
     if not found:
         return False, f"{where}: {FILE} names a run that the report has not"
-    data = found[0].config["data"]
-    needed = found[0].data.name if data.get("hub") else data.get("file")
-    if needed and not (Path(data_dir) / needed).exists():
-        return True, f"{where}: not run, {data_dir} has no {needed}; give data_dir= or DATA_DIR"
+    if place := missing(found[0].config["data"], data_dir):
+        return True, f"{where}: not run, {data_dir} has no {place}; give data_dir= or DATA_DIR"
     got = losses(found[0], data_dir)
     same = len(got) == len(golden.losses) and all(
         math.isclose(a, b, rel_tol=TOLERANCE) for a, b in zip(got, golden.losses, strict=False)
@@ -112,6 +110,14 @@ def difference(folder: Path, report: Report, data_dir: str) -> tuple[bool, str] 
     if same:
         return True, f"{where}: the first {len(got)} losses in float64 are as written, within {TOLERANCE:g}"
     return False, f"{where}: the first losses in float64 were {golden.losses}, now they are {got}"
+
+
+def missing(data: Mapping[str, Any], data_dir: str) -> str | None:
+    """The file or folder of the data that is not there; None where it is, or where there is none to be."""
+    hub = data.get("hub")
+    # fashion_mnist_random_labels may be of the folder of fashion_mnist, as zalando-datasets/fashion_mnist is
+    names = [data["name"], Path(hub).name] if hub else list(filter(None, [data.get("file") or data.get("root")]))
+    return None if not names or any((Path(data_dir) / name).exists() for name in names) else names[-1]
 
 
 def _read(path: Path) -> GoldenRow:
