@@ -123,5 +123,5 @@ def main(repeats: int, images: int) -> None:
 
 
 if __name__ == "__main__":
-    given = [int(word) for word in sys.argv[1:]]
-    main(*given, *(3, 1000)[len(given) :])
+    given = dict(word.split("=") for word in sys.argv[1:])
+    main(int(given.get("repeats", 3)), int(given.get("images", 1000)))
