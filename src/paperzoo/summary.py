@@ -29,7 +29,7 @@ def announce(display: Display, config: Config, data: RunData, session: Session, 
     for run in members.strangers(config, data.fingerprint):
         display.line(f"note: member {run} was trained on other data; it may have seen what this run holds out")
     if new_head:
-        display.line(f"drawn anew: {new_head}")
+        display.line(f"new weights, drawn at random: {new_head}")
     if config.model.freeze:
         display.line(escape(f"frozen: {', '.join(config.model.freeze)}"))
     if limits := config.trainer.limits():

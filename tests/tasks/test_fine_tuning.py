@@ -60,7 +60,7 @@ def test_a_head_of_other_classes_is_made_anew_and_named(parent, tmp_path, capsys
              "data.validation=10", "data.test=10", "optimizer.lr=1e-9", f"model.checkpoint=run:{first.id}",
              f"paths.runs_dir={runs}"]  # fmt: skip
     second = train(compose("train", words))
-    assert "drawn anew: fc, a classifier of 2 classes in place of 10\n" in capsys.readouterr().out
+    assert "new weights, drawn at random: fc, a classifier of 2 classes in place of 10\n" in capsys.readouterr().out
     before, after = state(runs, first), state(runs, second)
     assert after["network.fc.weight"].shape == (2, 64)
     assert before["network.fc.weight"].shape == (10, 64)
