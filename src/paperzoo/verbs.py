@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from paperzoo.errors import Interrupted, UserError
-from paperzoo.places import as_called
+from paperzoo.places import as_called, print_version
 
 Handler = Callable[..., int | None]
 
@@ -63,9 +63,7 @@ def _parse(
         print(as_called(usage.strip()))
         sys.exit(0)
     if "--version" in words:
-        from importlib.metadata import version  # takes 30 ms to import
-
-        print(f"Paperzoo {version('paperzoo')}")
+        print_version()
         sys.exit(0)
     given: list[str] = []
     options: dict[str, Any] = dict(defaults)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from paperzoo.config.groups import config_groups
 from paperzoo.errors import Interrupted, UserError
-from paperzoo.places import CONF, as_called
+from paperzoo.places import CONF, as_called, print_version
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -63,9 +63,7 @@ def _tell(error: UserError, *, debug: bool) -> None:
 
 def _run(task: Task, config_name: str, words: list[str]) -> None:
     if "--version" in words:
-        from importlib.metadata import version  # takes 30 ms to import
-
-        print(f"Paperzoo {version('paperzoo')}")
+        print_version()
         return
     if words in (["--help"], ["-h"]):  # at once: Hydra, OmegaConf and pydantic take half a second to import
         print(_help(config_name))

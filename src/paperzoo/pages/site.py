@@ -16,6 +16,7 @@ import yaml
 
 from paperzoo import cards
 from paperzoo.cards import Card, Claim, Option
+from paperzoo.reports.measured import in_words
 
 ROOT = cards.PAPERS.parents[2]
 DOCS = ROOT / "docs"
@@ -136,11 +137,8 @@ def _facts(card: Card, claim: Claim) -> Iterator[str]:
     if claim.needs:
         yield f"a test needs {claim.needs}"
     for found in card.verdicts(claim.id):
-        low, high = found.interval
-        yield (
-            f"measured: {found.what} {found.mean:+.2f} ({low:+.2f} to {high:+.2f}), n = {found.n}, "
-            f"[{found.report}](../reports/{found.report}/index.html): **{found.verdict}**"
-        )
+        link = f"[{found.report}](../reports/{found.report}/index.html)"
+        yield f"measured: {in_words(found)}, {link}: **{found.verdict}**"
 
 
 def _option(option: Option) -> tuple[str, str, str]:

@@ -116,8 +116,9 @@ def missing(data: Mapping[str, Any], data_dir: str) -> str | None:
     """The file or folder of the data that is not there; None where it is, or where there is none to be."""
     hub = data.get("hub")
     # fashion_mnist_random_labels may be of the folder of fashion_mnist, as zalando-datasets/fashion_mnist is
-    names = [data["name"], Path(hub).name] if hub else list(filter(None, [data.get("file") or data.get("root")]))
-    return None if not names or any((Path(data_dir) / name).exists() for name in names) else names[-1]
+    last = Path(hub).name if hub else data.get("file") or data.get("root")
+    names = filter(None, (hub and data["name"], last))
+    return None if any((Path(data_dir) / name).exists() for name in names) else last
 
 
 def _read(path: Path) -> GoldenRow:

@@ -4,6 +4,7 @@ The first says what is decided, the second what is not. A figure stands only whe
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from paperzoo.reports import wording
 from paperzoo.reports.facts import counted
@@ -34,18 +35,14 @@ def headline(
     return _Headline(comparisons, baseline, metric, goal, points, worth).text()
 
 
+@dataclass(frozen=True)
 class _Headline:
-    def __init__(
-        self,
-        comparisons: Sequence[Comparison],
-        baseline: str,
-        metric: str,
-        goal: Goal,
-        points: str,
-        worth: float | None,
-    ) -> None:
-        self.comparisons, self.baseline, self.metric, self.goal = comparisons, baseline, metric, goal
-        self.points, self.worth = points, worth
+    comparisons: Sequence[Comparison]
+    baseline: str
+    metric: str
+    goal: Goal
+    points: str
+    worth: float | None
 
     def text(self) -> str:
         """Both sentences."""
